@@ -1,0 +1,1 @@
+"""Runs as: the caller. The command line: click commands and what they print."""

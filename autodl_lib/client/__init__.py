@@ -1,0 +1,1 @@
+"""Runs as: the caller. Finds the daemon, sends requests, raises its errors; starts the private daemon on demand."""

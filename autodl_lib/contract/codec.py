@@ -1,0 +1,289 @@
+"""Strict JSON for everything that crosses a process boundary: dataclasses in, dataclasses out.
+
+Runs as: everyone.  Talks to: nobody; no I/O.
+Invariants: decoding refuses unknown fields, missing fields, wrong types (a bool is no integer), NaN,
+numbers out of range, duplicate keys, text that is no UTF-8 or holds lone surrogates, and nesting
+beyond what JSON needs here; every refusal is an AutodlError with a sentence, never another exception.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import cache
+from typing import Any, NoReturn, TypeVar
+
+from autodl_lib.contract.errors import InvalidParams, InvalidRequest, ParseError, UnknownMethod
+from autodl_lib.contract.fields import Param, param_of
+from autodl_lib.contract.requests import REQUEST_BY_METHOD, Request
+
+PROTOCOL_VERSION = 1
+MAX_LINE_BYTES = 4 * 1024 * 1024
+"""The longest line of the wire, its newline included."""
+
+RpcId = str | int
+
+T = TypeVar("T")
+_Decode = Callable[[Any, str], Any]
+
+
+def loads(data: bytes | str) -> Any:
+    """Parse one JSON text strictly.
+
+    Raises: ParseError.
+    """
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_duplicates)
+    except UnicodeDecodeError:
+        raise ParseError("the line is not UTF-8") from None
+    except RecursionError:
+        raise ParseError("the JSON nests too deeply") from None
+    except ValueError as error:
+        raise ParseError(f"not JSON: {error}") from None
+
+
+def dumps(value: Any) -> bytes:
+    """Encode to one line of ASCII JSON, newline included."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def to_json(value: Any) -> Any:
+    """Turn a dataclass (of dataclasses, tuples, enums and plain values) into what `json` can write."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: to_json(getattr(value, name)) for name in _field_names(type(value))}
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    return value
+
+
+def decode_request(line: bytes) -> tuple[RpcId, Request]:
+    """Decode one line of a client.
+
+    Raises: RequestRefused, which carries the request's id as far as it could be read.
+    """
+    rpc_id: RpcId | None = None
+    try:
+        document = loads(line)
+        if not isinstance(document, dict):
+            raise InvalidRequest("a request is one JSON object a line (no batches)")
+        candidate = document.get("id")
+        if isinstance(candidate, (str, int)) and not isinstance(candidate, bool):
+            rpc_id = _check_id(candidate)
+        if document.get("jsonrpc") != "2.0":
+            raise InvalidRequest('a request has "jsonrpc": "2.0"')
+        if rpc_id is None:
+            raise InvalidRequest("a request has an id: a string or an integer")
+        unknown = document.keys() - {"jsonrpc", "id", "method", "params"}
+        if unknown:
+            raise InvalidRequest(f"unknown member {min(unknown)!r} in the request")
+        method = document.get("method")
+        if not isinstance(method, str):
+            raise InvalidRequest("a request has a method: a string")
+        request_type = REQUEST_BY_METHOD.get(method)
+        if request_type is None:
+            raise UnknownMethod(f"no such method: {method[:80]!r}")
+        return rpc_id, decode_fields(request_type, document.get("params", {}))
+    except (ParseError, InvalidRequest, UnknownMethod, InvalidParams) as error:
+        raise RequestRefused(rpc_id, error) from None
+
+
+class RequestRefused(Exception):
+    """A line that is no valid request: the id to answer to (None where it could not be read), and why."""
+
+    def __init__(
+        self, rpc_id: RpcId | None, error: ParseError | InvalidRequest | UnknownMethod | InvalidParams
+    ) -> None:
+        super().__init__(str(error))
+        self.rpc_id = rpc_id
+        self.error = error
+
+
+def decode_message(kinds: Mapping[str, type[T]], document: Any) -> T:
+    """Decode one order or report, a JSON object whose `type` picks the dataclass from `kinds`.
+
+    Raises: InvalidParams.
+    """
+    if not isinstance(document, dict):
+        raise InvalidParams("a message is a JSON object")
+    kind = document.get("type")
+    message_type = kinds.get(kind) if isinstance(kind, str) else None
+    if message_type is None:
+        raise InvalidParams("a message of an unknown type")
+    return decode_fields(message_type, {key: value for key, value in document.items() if key != "type"})
+
+
+def message_to_json(message: Any) -> dict[str, Any]:
+    """Turn an order or a report into the JSON object that decode_message reads."""
+    return {"type": message.type, **to_json(message)}
+
+
+def decode_fields(cls: type[T], document: Any, *, context: str = "") -> T:
+    """Build a dataclass from a JSON object; `context` goes before field names in messages.
+
+    Raises: InvalidParams.
+    """
+    if not isinstance(document, Mapping):
+        raise InvalidParams(f"{context.rstrip('.') or 'params'} must be an object")
+    decoders, required = _decoders(cls)
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        decode = decoders.get(key)
+        if decode is None:
+            raise InvalidParams(f"unknown parameter {context}{str(key)[:80]}")
+        values[key] = decode(value, context + key)
+    missing = required - values.keys()
+    if missing:
+        raise InvalidParams(f"missing parameter {context}{min(missing)}")
+    return cls(**values)
+
+
+@cache
+def _field_names(cls: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
+@cache
+def _decoders(cls: type[Any]) -> tuple[dict[str, _Decode], frozenset[str]]:
+    hints = typing.get_type_hints(cls)
+    decoders: dict[str, _Decode] = {}
+    required = set()
+    for field in dataclasses.fields(cls):
+        decoders[field.name] = _decoder(hints[field.name], param_of(field))
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            required.add(field.name)
+    return decoders, frozenset(required)
+
+
+def _decoder(hint: Any, bounds: Param) -> _Decode:
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        [inner] = [argument for argument in arguments if argument is not type(None)]
+        return _optional(_decoder(inner, bounds))
+    if origin is tuple:
+        return _list(_decoder(arguments[0], bounds), bounds)
+    if isinstance(hint, typing.NewType):
+        return _decoder(hint.__supertype__, bounds)
+    if hint is bool:
+        return _bool
+    if hint is int:
+        return _integer(bounds)
+    if hint is float:
+        return _float(bounds)
+    if hint is str:
+        return _string(bounds)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return _enum(hint)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _nested(hint)
+    raise TypeError(f"no decoder for {hint!r}")
+
+
+def _optional(inner: _Decode) -> _Decode:
+    return lambda value, name: None if value is None else inner(value, name)
+
+
+def _list(inner: _Decode, bounds: Param) -> _Decode:
+    def decode(value: Any, name: str) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            _refuse(name, "must be a list")
+        if len(value) > bounds.max_items:
+            _refuse(name, f"has {len(value)} items, over the limit of {bounds.max_items}")
+        if len(value) < bounds.min_items:
+            _refuse(name, "must not be empty")
+        return tuple([inner(item, name) for item in value])
+
+    return decode
+
+
+def _nested(cls: type[Any]) -> _Decode:
+    def decode(value: Any, name: str) -> Any:
+        return value if isinstance(value, cls) else decode_fields(cls, value, context=name + ".")
+
+    return decode
+
+
+def _bool(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        _refuse(name, "must be true or false")
+    return value
+
+
+def _integer(bounds: Param) -> _Decode:
+    minimum, maximum = int(bounds.minimum), int(bounds.maximum)
+
+    def decode(value: Any, name: str) -> int:
+        if type(value) is not int:
+            _refuse(name, "must be an integer")
+        if not minimum <= value <= maximum:
+            _refuse(name, f"must be from {minimum} to {maximum}")
+        return int(value)
+
+    return decode
+
+
+def _float(bounds: Param) -> _Decode:
+    def decode(value: Any, name: str) -> float:
+        if type(value) is not float and type(value) is not int:
+            _refuse(name, "must be a number")
+        if not bounds.minimum <= value <= bounds.maximum:
+            _refuse(name, f"must be from {bounds.minimum:g} to {bounds.maximum:g}")
+        return float(value)
+
+    return decode
+
+
+def _string(bounds: Param) -> _Decode:
+    def decode(value: Any, name: str) -> str:
+        if not isinstance(value, str):
+            _refuse(name, "must be a string")
+        if len(value) > bounds.max_length:
+            _refuse(name, f"is over {bounds.max_length} characters long")
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            _refuse(name, "is not valid Unicode text")
+        return value
+
+    return decode
+
+
+def _enum(cls: type[StrEnum]) -> _Decode:
+    members = {member.value: member for member in cls}
+
+    def decode(value: Any, name: str) -> StrEnum:
+        member = members.get(value) if isinstance(value, str) else None
+        if member is None:
+            _refuse(name, f"must be one of {', '.join(members)}")
+        return member
+
+    return decode
+
+
+def _check_id(rpc_id: RpcId) -> RpcId:
+    if isinstance(rpc_id, str):
+        if len(rpc_id) > 256 or any("\ud800" <= character <= "\udfff" for character in rpc_id):
+            raise InvalidRequest("the id must be valid text of at most 256 characters")
+    elif not -(2**63) <= rpc_id < 2**63:
+        raise InvalidRequest("the id must fit 64 bits")
+    return rpc_id
+
+
+def _refuse(name: str, why: str) -> NoReturn:
+    raise InvalidParams(f"{name} {why}")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return result

@@ -1,0 +1,46 @@
+"""How a field of a request or a setting is declared: its meaning, bounds and spellings, once.
+
+Runs as: everyone.  Talks to: nobody; no I/O.
+The codec checks bounds from here, click takes spellings and help from here, the manual too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+MAX_INT = 2**53 - 1
+"""The largest integer that every JSON reader keeps exact (RFC 8259, section 6)."""
+
+METADATA_KEY = "param"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Param:
+    """A field's meaning and bounds; `minimum` and `maximum` bound numbers and every item of a list."""
+
+    help: str
+    cli: tuple[str, ...] = ()
+    metavar: str | None = None
+    unit: str | None = None
+    minimum: float = -MAX_INT
+    maximum: float = MAX_INT
+    max_length: int = 4096
+    max_items: int = 100_000
+    min_items: int = 0
+    secret: bool = False
+
+
+def param(help: str, /, *, default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
+    """Declare a dataclass field with its `Param`; `default` makes it optional on the wire."""
+    metadata = {METADATA_KEY: Param(help=help, **bounds)}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def param_of(field: dataclasses.Field[Any]) -> Param:
+    """Return the `Param` that a field was declared with, or one without bounds of its own."""
+    declared = field.metadata.get(METADATA_KEY)
+    return declared if isinstance(declared, Param) else Param(help="")

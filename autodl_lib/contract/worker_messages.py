@@ -1,0 +1,324 @@
+"""What supervisor and workers say to each other, and what a worker may say when.
+
+Runs as: everyone.  Talks to: nobody; no I/O.
+Orders go to one worker over its own pipe; reports come back through the report queue. Both are JSON
+objects with a `type`. A worker is hostile once the network has touched it, so the supervisor checks
+every report against the lease that it carries, WORKER_PERMITS and LEASE_PERMITS; one that does not fit
+retires the worker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from autodl_lib.contract.failures import FailureCode
+from autodl_lib.contract.fields import param
+from autodl_lib.contract.task import OnConflict
+
+MAX_REPORT_BYTES = 65536
+"""The longest text of one `put`, which may carry several reports."""
+
+_NAME_BYTES = 255
+_PATH_BYTES = 4096
+
+
+class WorkerState(StrEnum):
+    """A worker's life as the pool sees it."""
+
+    SPAWNED = "spawned"
+    BOUND = "bound"
+    BUSY = "busy"
+    IDLE = "idle"
+    RETIRED = "retired"
+
+
+class LeasePhase(StrEnum):
+    """How far a worker is with one assignment."""
+
+    ASSIGNED = "assigned"
+    STARTED = "started"
+    READY = "ready"
+    PUBLISHING = "publishing"
+    DISCARDING = "discarding"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileIdentity:
+    """What tells a part file apart from every other file of its folder, across a restart and a rename."""
+
+    inode: int = param("st_ino", minimum=0, maximum=2**64)
+    size_bytes: int = param("st_size", minimum=0)
+    mtime_ns: int = param("st_mtime_ns", minimum=-(2**63), maximum=2**63)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSettings:
+    """The settings a transfer obeys; see contract/settings.py for each one's meaning."""
+
+    connect_timeout_s: float
+    stall_timeout_s: float
+    min_free_bytes: int
+    durable: bool
+    max_redirects: int
+    user_agent: str
+
+
+# --- orders: supervisor to worker ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configure:
+    """Obey these settings from the next assignment on."""
+
+    type: ClassVar[str] = "configure"
+    settings: TransferSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assign:
+    """Download one task; several may wait in the worker, which does them in order, one at a time.
+
+    `tag` names the task for all time (database and number): a part file belongs to the task whose tag its
+    control file carries. `name`, `part` and `identity` are what an earlier attempt reported; with
+    `identity`, that attempt had a complete, synced part file and leave to publish it as `name`, so the
+    worker must look whether that has happened before it downloads anything.
+    """
+
+    type: ClassVar[str] = "assign"
+    lease: str
+    task_id: int
+    tag: str
+    url: str
+    dir: str
+    output: str | None
+    headers: tuple[str, ...]
+    limit_rate_bps: int
+    on_conflict: OnConflict
+    name: str | None
+    part: str | None
+    identity: FileIdentity | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """The `ready` report of this lease is on the supervisor's disk: give the file its final name."""
+
+    type: ClassVar[str] = "publish"
+    lease: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """Let go of this assignment: keep the part file for later, or discard it."""
+
+    type: ClassVar[str] = "halt"
+    lease: str
+    discard: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """Remove the part and control file that a task which is no longer wanted left in `dir`."""
+
+    type: ClassVar[str] = "discard"
+    lease: str
+    dir: str
+    part: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retire:
+    """Halt everything, keeping part files, and exit."""
+
+    type: ClassVar[str] = "retire"
+
+
+Order = Configure | Assign | Publish | Halt | Discard | Retire
+ORDERS: tuple[type[Order], ...] = (Configure, Assign, Publish, Halt, Discard, Retire)
+
+# --- reports: worker to supervisor ---
+
+_LEASE = "the random word that came with the assignment, or the worker's own key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """The worker has become its user for good and proved it; `lease` is the worker's own key."""
+
+    type: ClassVar[str] = "bound"
+    lease: str = param(_LEASE, max_length=64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """Bytes are flowing into `dir`/`part`, to become `name`."""
+
+    type: ClassVar[str] = "started"
+    lease: str = param(_LEASE, max_length=64)
+    dir: str = param("absolute path of the folder", max_length=_PATH_BYTES)
+    name: str = param("the final name as far as known", max_length=_NAME_BYTES)
+    part: str = param("the part file's name", max_length=_NAME_BYTES)
+    bytes_done: int = param("bytes in the part file, kept from earlier attempts too", minimum=0)
+    bytes_total: int | None = param("the file's size, null while unknown", minimum=0)
+    http_status: int | None = param("the response code", minimum=0, maximum=999)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the transfer is; at most four a second."""
+
+    type: ClassVar[str] = "progress"
+    lease: str = param(_LEASE, max_length=64)
+    bytes_done: int = param("bytes in the part file", minimum=0)
+    bytes_total: int | None = param("the file's size, null while unknown", minimum=0)
+    speed_bps: int = param("smoothed speed", minimum=0, unit="B/s")
+    connections: int = param("connections in use", minimum=0, maximum=1024)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something for the task's history, such as that the remote file changed."""
+
+    type: ClassVar[str] = "note"
+    lease: str = param(_LEASE, max_length=64)
+    text: str = param("one sentence", max_length=500)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The part file is complete, checked and synced, and waits for `publish` to become `name`."""
+
+    type: ClassVar[str] = "ready"
+    lease: str = param(_LEASE, max_length=64)
+    dir: str = param("absolute path of the folder", max_length=_PATH_BYTES)
+    name: str = param("the final name it will take", max_length=_NAME_BYTES)
+    part: str = param("the part file's name", max_length=_NAME_BYTES)
+    identity: FileIdentity = param("of the part file")
+    http_status: int | None = param("the response code", minimum=0, maximum=999)
+    bytes_received: int = param("bytes that this attempt took from the network", minimum=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The file is at its final name and the folder is synced; nothing of the part is left."""
+
+    type: ClassVar[str] = "finished"
+    lease: str = param(_LEASE, max_length=64)
+    dest: str = param("absolute path of the file", max_length=_PATH_BYTES + _NAME_BYTES + 1)
+    size_bytes: int = param("the file's size", minimum=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """This attempt is over without success."""
+
+    type: ClassVar[str] = "failed"
+    lease: str = param(_LEASE, max_length=64)
+    code: FailureCode = param("why")
+    message: str = param("one sentence for the owner, without secrets", max_length=1000)
+    http_status: int | None = param("the response code, where there was one", minimum=0, maximum=999)
+    retry_after_s: float | None = param("what the server asked for", minimum=0, maximum=10**9, unit="s")
+    bytes_done: int = param("bytes kept in the part file", minimum=0)
+    bytes_received: int = param("bytes that this attempt took from the network", minimum=0)
+    part: str | None = param("the part file that is kept, null when there is none", max_length=_NAME_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halted:
+    """The assignment was let go, as ordered; `part` is what is kept of it."""
+
+    type: ClassVar[str] = "halted"
+    lease: str = param(_LEASE, max_length=64)
+    bytes_done: int = param("bytes kept in the part file", minimum=0)
+    bytes_received: int = param("bytes that this attempt took from the network", minimum=0)
+    part: str | None = param("the part file that is kept, null when there is none", max_length=_NAME_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """The assignment was not begun and goes back, because the one before it takes long."""
+
+    type: ClassVar[str] = "returned"
+    lease: str = param(_LEASE, max_length=64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discarded:
+    """Nothing of the part file is left."""
+
+    type: ClassVar[str] = "discarded"
+    lease: str = param(_LEASE, max_length=64)
+
+
+Report = Bound | Started | Progress | Note | Ready | Finished | Failed | Halted | Returned | Discarded
+REPORTS: tuple[type[Report], ...] = (
+    Bound,
+    Started,
+    Progress,
+    Note,
+    Ready,
+    Finished,
+    Failed,
+    Halted,
+    Returned,
+    Discarded,
+)
+
+WORKER_PERMITS: dict[WorkerState, frozenset[str]] = {
+    WorkerState.SPAWNED: frozenset({Bound.type}),
+    WorkerState.BOUND: frozenset(),
+    WorkerState.IDLE: frozenset(),
+    WorkerState.BUSY: frozenset(report.type for report in REPORTS) - {Bound.type},
+    WorkerState.RETIRED: frozenset(),
+}
+"""Which reports the pool takes from a worker, by the worker's state."""
+
+WORKER_MOVES: dict[WorkerState, frozenset[WorkerState]] = {
+    WorkerState.SPAWNED: frozenset({WorkerState.BOUND, WorkerState.RETIRED}),
+    WorkerState.BOUND: frozenset({WorkerState.BUSY, WorkerState.IDLE, WorkerState.RETIRED}),
+    WorkerState.BUSY: frozenset({WorkerState.IDLE, WorkerState.RETIRED}),
+    WorkerState.IDLE: frozenset({WorkerState.BUSY, WorkerState.RETIRED}),
+    WorkerState.RETIRED: frozenset(),
+}
+"""Where a worker's state may go."""
+
+LEASE_PERMITS: dict[LeasePhase, dict[str, LeasePhase]] = {
+    LeasePhase.ASSIGNED: {
+        Started.type: LeasePhase.STARTED,
+        Note.type: LeasePhase.ASSIGNED,
+        Ready.type: LeasePhase.READY,
+        # Only where the assignment carried an identity: it had been published before.
+        Finished.type: LeasePhase.ENDED,
+        Failed.type: LeasePhase.ENDED,
+        Halted.type: LeasePhase.ENDED,
+        Returned.type: LeasePhase.ENDED,
+    },
+    LeasePhase.STARTED: {
+        Started.type: LeasePhase.STARTED,
+        Progress.type: LeasePhase.STARTED,
+        Note.type: LeasePhase.STARTED,
+        Ready.type: LeasePhase.READY,
+        Failed.type: LeasePhase.ENDED,
+        Halted.type: LeasePhase.ENDED,
+    },
+    LeasePhase.READY: {
+        Failed.type: LeasePhase.ENDED,
+        Halted.type: LeasePhase.ENDED,
+    },
+    LeasePhase.PUBLISHING: {
+        # The name was taken in the meantime: ready again, under another one.
+        Ready.type: LeasePhase.READY,
+        Finished.type: LeasePhase.ENDED,
+        Failed.type: LeasePhase.ENDED,
+        Halted.type: LeasePhase.ENDED,
+    },
+    LeasePhase.DISCARDING: {
+        Discarded.type: LeasePhase.ENDED,
+    },
+    LeasePhase.ENDED: {},
+}
+"""Which report moves a lease from which phase to which; what is absent is refused."""

@@ -1,0 +1,1 @@
+"""Runs as: the supervisor. The queue on disk, and the only user of sqlite3."""

@@ -1,0 +1,1 @@
+"""Runs as: the task's owner. Transfers, part files and publishing; the only user of pycurl."""
