@@ -1,1 +1,1 @@
-"""Runs as: everyone. The vocabulary that all processes share: states, tasks, requests, errors, settings, messages, codec."""
+"""Runs as: everyone. What all processes share: states, tasks, requests, errors, settings, messages, the codec."""

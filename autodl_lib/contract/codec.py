@@ -131,7 +131,7 @@ def decode_fields(cls: type[T], document: Any, *, context: str = "") -> T:
     """
     if not isinstance(document, Mapping):
         raise InvalidParams(f"{context.rstrip('.') or 'params'} must be an object")
-    decoders, required = _decoders(cls)
+    decoders, required = _decoders(typing.cast(Any, cls))
     values: dict[str, Any] = {}
     for key, value in document.items():
         decode = decoders.get(key)
@@ -150,7 +150,7 @@ def _field_names(cls: type[Any]) -> tuple[str, ...]:
 
 
 @cache
-def _decoders(cls: type[Any]) -> tuple[dict[str, _Decode], frozenset[str]]:
+def _decoders(cls: Any) -> tuple[dict[str, _Decode], frozenset[str]]:
     hints = typing.get_type_hints(cls)
     decoders: dict[str, _Decode] = {}
     required = set()

@@ -32,9 +32,9 @@ class Param:
     secret: bool = False
 
 
-def param(help: str, /, *, default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
+def param(meaning: str, /, *, default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
     """Declare a dataclass field with its `Param`; `default` makes it optional on the wire."""
-    metadata = {METADATA_KEY: Param(help=help, **bounds)}
+    metadata = {METADATA_KEY: Param(help=meaning, **bounds)}
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -103,16 +103,4 @@ class MaxTasksNum:
     max_tasks_num: int
 
 
-Reply = (
-    Greeting
-    | Ids
-    | Task
-    | TaskPage
-    | Watching
-    | TaskLog
-    | Explanation
-    | Hold
-    | Count
-    | Statistics
-    | MaxTasksNum
-)
+Reply = Greeting | Ids | Task | TaskPage | Watching | TaskLog | Explanation | Hold | Count | Statistics | MaxTasksNum

@@ -133,7 +133,11 @@ class Watch:
     changes: ClassVar[bool] = False
 
     ids: tuple[int, ...] | None = param(
-        "the tasks to follow; null for all that the caller has", default=None, metavar="ID", minimum=1, max_items=MAX_IDS
+        "the tasks to follow; null for all that the caller has",
+        default=None,
+        metavar="ID",
+        minimum=1,
+        max_items=MAX_IDS,
     )
     progress: bool = param("also notify when only the bytes have changed", default=True)
     all: bool = param("the tasks of all users (administrators)", default=False, cli=("-a", "--all"))
@@ -173,7 +177,12 @@ class Pause:
     changes: ClassVar[bool] = True
 
     seconds: float | None = param(
-        "for so long; until `resume` when not given", default=None, metavar="SECONDS", unit="s", minimum=0, maximum=10**9
+        "for so long; until `resume` when not given",
+        default=None,
+        metavar="SECONDS",
+        unit="s",
+        minimum=0,
+        maximum=10**9,
     )
     ids: tuple[int, ...] = param(
         "pause this task, also in mid-download; may be repeated",

@@ -21,13 +21,19 @@ class TransferSection:
     """[transfer]: how a download talks to servers and disks."""
 
     connections: int = param("connections for one file, at most", default=4, minimum=1, maximum=256)
-    connections_per_host: int = param("connections to one host over all tasks, at most", default=16, minimum=1, maximum=4096)
-    connect_timeout_s: float = param("give up connecting after so long", default=30.0, minimum=0.1, maximum=3600, unit="s")
+    connections_per_host: int = param(
+        "connections to one host over all tasks, at most", default=16, minimum=1, maximum=4096
+    )
+    connect_timeout_s: float = param(
+        "give up connecting after so long", default=30.0, minimum=0.1, maximum=3600, unit="s"
+    )
     stall_timeout_s: float = param(
         "no byte for so long is a transient failure", default=60.0, minimum=0.1, maximum=86400, unit="s"
     )
     rate_bps: int = param("bytes a second of the whole daemon; 0 is no limit", default=0, minimum=0, unit="B/s")
-    min_free_bytes: int = param("leave so much free on the disk that is saved to", default=104857600, minimum=0, unit="B")
+    min_free_bytes: int = param(
+        "leave so much free on the disk that is saved to", default=104857600, minimum=0, unit="B"
+    )
     durable: bool = param("sync file and folder to disk before a task is finished", default=True)
     max_redirects: int = param("follow at most so many redirects", default=20, minimum=0, maximum=100)
     user_agent: str = param("what servers are told; empty: autodl and its version", default="", max_length=512)
@@ -38,8 +44,12 @@ class RetrySection:
     """[retry]: what happens after a failure that may pass by itself."""
 
     max_attempts: int = param("tries in a row without progress; 0 is no limit", default=10, minimum=0, maximum=10**6)
-    first_delay_s: float = param("wait before the second try; doubles, with jitter", default=5.0, minimum=0.01, unit="s")
-    max_delay_s: float = param("never wait longer, unless the server asks for it", default=600.0, minimum=0.01, unit="s")
+    first_delay_s: float = param(
+        "wait before the second try; doubles, with jitter", default=5.0, minimum=0.01, unit="s"
+    )
+    max_delay_s: float = param(
+        "never wait longer, unless the server asks for it", default=600.0, minimum=0.01, unit="s"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +74,9 @@ class LimitsSection:
 class HistorySection:
     """[history]: how long settled tasks are remembered."""
 
-    keep_days: int = param("days after which a settled task is forgotten", default=30, minimum=1, maximum=36500, unit="d")
+    keep_days: int = param(
+        "days after which a settled task is forgotten", default=30, minimum=1, maximum=36500, unit="d"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +120,7 @@ def settings_from_toml(document: Mapping[str, Any], where: str) -> Settings:
         else:
             _check_known(key, where)
     try:
-        sections = {
-            key: decode_fields(cls, document.get(key, {}), context=f"{key}.")
-            for key, cls in SECTIONS.items()
-        }
+        sections = {key: decode_fields(cls, document.get(key, {}), context=f"{key}.") for key, cls in SECTIONS.items()}
         top = {key: value for key, value in document.items() if key not in SECTIONS}
         return decode_fields(Settings, {**top, **sections}, context="")
     except InvalidParams as error:

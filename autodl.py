@@ -1,0 +1,41 @@
+"""The entry point, thin because worker processes may import it again as root: `autodl` and `python autodl.py`."""
+
+from __future__ import annotations
+
+
+def main() -> int:
+    """Run the command line with this process's arguments."""
+    import sys
+
+    from autodl_lib.cli.main import run
+
+    return run(sys.argv[1:], entry=__file__, run_daemon=_run_daemon)
+
+
+def _run_daemon(
+    *,
+    max_tasks_num: int | None,
+    socket: str | None,
+    state_dir: str | None,
+    config: str | None,
+    private: bool,
+    idle_exit_s: float | None,
+) -> int:
+    # The command line may not import the supervisor; this module, which is in neither layer, joins them.
+    from autodl_lib.supervisor.main import run
+
+    from autodl_lib.supervisor.options import DaemonOptions
+
+    options = DaemonOptions(
+        max_tasks_num=max_tasks_num,
+        socket=socket,
+        state_dir=state_dir,
+        config=config,
+        private=private,
+        idle_exit_s=idle_exit_s,
+    )
+    return run(options)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,80 @@
+"""What all commands have in common: the options --socket and --json, and a request to fill.
+
+Runs as: the caller.  Talks to: nobody; no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from autodl_lib.cli.options import make_request, request_parameters
+from autodl_lib.cli.session import Session
+from autodl_lib.contract.requests import Request
+
+R = TypeVar("R", bound=Request)
+
+
+def common_parameters() -> list[click.Parameter]:
+    """Make the options that the group and every command take."""
+    return [
+        click.Option(
+            ["--socket"],
+            metavar="PATH",
+            expose_value=False,
+            callback=_keep_socket,
+            help="the daemon's socket [else $AUTODL_SOCKET, /run/autodl/autodl.sock, a private daemon's]",
+        ),
+        click.Option(["--json"], is_flag=True, expose_value=False, callback=_keep_json, help="print one JSON document"),
+    ]
+
+
+def make_command(
+    name: str, description: str, parameters: Sequence[click.Parameter], run: Callable[..., int | None], **extra: Any
+) -> click.Command:
+    """Make a command that calls `run(session, **values)` and exits with what that returns."""
+
+    def callback(**values: Any) -> int | None:
+        return run(click.get_current_context().find_object(Session), **values)
+
+    return click.Command(
+        name,
+        callback=callback,
+        params=[*parameters, *common_parameters()],
+        help=description,
+        context_settings={"help_option_names": ["-h", "--help"], **extra},
+    )
+
+
+def request_command(
+    name: str,
+    request_type: type[R],
+    run: Callable[[Session, R], int | None],
+    *,
+    note: str = "",
+    **extra: bool,
+) -> click.Command:
+    """Make a command whose parameters are those of a request; `note` goes below the request's own sentence."""
+
+    def run_with_values(session: Session, **values: Any) -> int | None:
+        return run(session, make_request(request_type, values))
+
+    return make_command(name, described(request_type, note), request_parameters(request_type), run_with_values, **extra)
+
+
+def described(request_type: type[Any], note: str = "") -> str:
+    """Return a request's description for `--help`."""
+    # Backticks are for the manual; on a terminal they are noise.
+    return f"{request_type.__doc__ or ''}\n\n{note}".strip().replace("`", "'")
+
+
+def _keep_socket(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.find_object(Session).socket = value  # type: ignore[union-attr]
+
+
+def _keep_json(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_object(Session).json = True  # type: ignore[union-attr]

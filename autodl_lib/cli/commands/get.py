@@ -1,0 +1,65 @@
+"""`autodl get`: add, follow, and say where the file is.
+
+Runs as: the caller.  Talks to: the daemon through client.
+Invariants: once queued, a download is the daemon's: neither Ctrl-C nor the daemon's restart ends it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from autodl_lib.cli.command import make_command
+from autodl_lib.cli.commands.add import add_all, add_options, add_requests
+from autodl_lib.cli.display import Display, Silent, choose_display
+from autodl_lib.cli.following import Wanted, follow, numbers, report_failures
+from autodl_lib.cli.session import Session, complain, say, say_json
+from autodl_lib.cli.text import clean
+from autodl_lib.contract.codec import to_json
+from autodl_lib.contract.requests import Add
+
+_DESCRIPTION = """Download URLs to the current folder, with a progress bar, and exit when they are done.
+
+Ctrl-C leaves the downloads to the daemon, which goes on in the background. The exit status is 1 if one
+failed."""
+
+
+def commands() -> dict[str, click.Command]:
+    """Make this file's commands."""
+    urls = click.Argument(["arguments"], nargs=-1, metavar="[URL]...")
+    quiet = click.Option(["-q", "--quiet"], is_flag=True, help="show no progress, only where the files are saved")
+    options = [option for option in add_options(default_dir=".") if option.name != "paused"]
+    return {"get": make_command("get", _DESCRIPTION, [urls, *options, quiet], _get)}
+
+
+def _get(session: Session, quiet: bool, **values: Any) -> int:
+    requests = add_requests(values, default_dir=".", may_end_in_folder=False)
+    ids = _queue(session, requests)
+    display: Display = Silent() if quiet or session.json else choose_display(progress=True, failures=False)
+    try:
+        outcome = follow(session, Wanted(ids=tuple(ids), patient=True), display)
+    except KeyboardInterrupt:
+        display.close()
+        complain(
+            f"the download goes on in the background; `autodl watch {numbers(ids)}` comes back to it,"
+            f" `autodl cancel {numbers(ids)}` ends it"
+        )
+        raise
+    except BaseException:
+        display.close()
+        raise
+    display.close()
+    if session.json:
+        say_json({"tasks": [to_json(task) for task in outcome.tasks]})
+    elif quiet:
+        for task in outcome.tasks:
+            if task.state == "finished":
+                say(clean(task.dest or ""))
+    report_failures(outcome)
+    return 1 if outcome.unfinished else 0
+
+
+def _queue(session: Session, requests: list[Add]) -> list[int]:
+    with session.connect() as connection:
+        return [task_id for lot in add_all(connection, requests) for task_id in lot]

@@ -1,0 +1,141 @@
+"""What `get`, `watch` and `wait` show while tasks move: nothing, lines, JSON lines; bars are in bars.py.
+
+Runs as: the caller.  Talks to: stdout.
+Invariants: a display may be shown the same picture of a task twice (after a reconnection) and says
+nothing new about it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Protocol
+
+from autodl_lib.cli.session import complain, draws_on_terminal, say
+from autodl_lib.cli.text import clean, duration, fraction, name_of, percent, size, speed
+from autodl_lib.contract.codec import to_json
+from autodl_lib.contract.states import SETTLED, TaskState
+from autodl_lib.contract.task import Task
+
+PROGRESS_LINE_S = 10.0
+"""A task that gets no 10% further still shows a line after so long."""
+
+_SHORTEST_S = 1.0
+
+
+class Display(Protocol):
+    """Shows tasks as they change."""
+
+    tick_s: float
+    """How often `draw` wants to be called at least."""
+
+    def show(self, task: Task) -> None:
+        """Take in a task as it is now."""
+
+    def draw(self) -> None:
+        """Bring what is on the screen up to date; called after each batch and each tick."""
+
+    def note(self, text: str) -> None:
+        """Say something that is about no task."""
+
+    def close(self) -> None:
+        """Leave the screen as it should stay."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    tick_s = 3600.0
+
+    def show(self, task: Task) -> None:
+        pass
+
+    def draw(self) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class JsonLines(Silent):
+    """A JSON object a line for each change."""
+
+    def show(self, task: Task) -> None:
+        sys.stdout.write(json.dumps(to_json(task)) + "\n")
+
+    def draw(self) -> None:
+        sys.stdout.flush()
+
+
+class Lines(Silent):
+    """A line for each change of state and, where wanted, for each 10% of progress."""
+
+    tick_s = 2.0
+
+    def __init__(self, *, starts: bool, progress: bool, failures: bool) -> None:
+        self._starts = starts
+        self._progress = progress
+        self._failures = failures
+        self._said: dict[int, tuple[TaskState, int, float]] = {}
+
+    def show(self, task: Task) -> None:
+        now = time.monotonic()
+        tenth = int((fraction(task) or 0) * 10)
+        state, said_tenth, said_at = self._said.get(task.id, (None, 0, 0.0))
+        if task.state is state:
+            further = tenth > said_tenth and now - said_at >= _SHORTEST_S
+            due = now - said_at >= PROGRESS_LINE_S
+            if not (self._progress and task.state is TaskState.DOWNLOADING and (further or due)):
+                return
+        self._said[task.id] = (task.state, tenth, now)
+        if self._wanted(task):
+            say(task_line(task))
+
+    def draw(self) -> None:
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        complain(text)
+
+    def _wanted(self, task: Task) -> bool:
+        if task.state is TaskState.FINISHED:
+            return True
+        return self._failures if task.state in SETTLED else self._starts
+
+
+def task_line(task: Task) -> str:
+    """Say in one line how a task is."""
+    head = f"{task.id} {task.state.value}"
+    match task.state:
+        case TaskState.FINISHED:
+            return f"{head}  {clean(task.dest or '')} ({size(task.bytes_done)})"
+        case TaskState.DOWNLOADING:
+            total = f" of {size(task.bytes_total)} ({percent(task)})" if task.bytes_total is not None else ""
+            eta = f", {duration(task.eta_s)} to go" if task.eta_s is not None else ""
+            pace = f", {speed(task.speed_bps)}" if task.speed_bps else ""
+            return f"{head}  {name_of(task)}  {size(task.bytes_done)}{total}{pace}{eta}"
+        case TaskState.RETRYING:
+            return f"{head}  {name_of(task)}{_when(task)}{_reason(task)}"
+        case _:
+            return f"{head}  {name_of(task)}{_reason(task)}"
+
+
+def choose_display(*, progress: bool, failures: bool) -> Display:
+    """Return bars on a terminal, else lines."""
+    if draws_on_terminal():
+        from autodl_lib.cli.bars import Bars
+
+        return Bars(failures=failures)
+    return Lines(starts=True, progress=progress, failures=failures)
+
+
+def _reason(task: Task) -> str:
+    return f": {clean(task.error.message)} ({clean(task.error.code)})" if task.error is not None else ""
+
+
+def _when(task: Task) -> str:
+    return f", next try in {duration(task.retry_at - time.time())}" if task.retry_at is not None else ""

@@ -1,0 +1,100 @@
+"""Following tasks on behalf of `get`, `watch` and `wait`: feeds a display until all are settled.
+
+Runs as: the caller.  Talks to: the daemon through client.follow, a display.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autodl_lib.cli.display import Display
+from autodl_lib.cli.session import Session, complain
+from autodl_lib.cli.text import clean, plural
+from autodl_lib.client.follow import Follower
+from autodl_lib.contract.requests import Watch
+from autodl_lib.contract.states import SETTLED, TaskState
+from autodl_lib.contract.task import Task
+
+_MAX_IDS_IN_WATCH = 50_000
+_MAX_COMPLAINTS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to follow, and for how long; without ids, all that the caller has, without end."""
+
+    ids: tuple[int, ...] | None
+    all: bool = False
+    progress: bool = True
+    patient: bool = False
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The tasks as they were seen last, in the order asked, and the ids of those that are not settled."""
+
+    tasks: tuple[Task, ...]
+    pending: frozenset[int]
+
+    @property
+    def unfinished(self) -> list[Task]:
+        """Return those that are settled without success."""
+        return [task for task in self.tasks if task.state in SETTLED and task.state is not TaskState.FINISHED]
+
+
+def follow(session: Session, wanted: Wanted, display: Display) -> Outcome:
+    """Show tasks until all wanted ones are settled, or the time is over.
+
+    Raises: NoDaemon, NoSuchTask, NotAllowed, KeyboardInterrupt.
+    """
+    named = None if wanted.ids is None or len(wanted.ids) > _MAX_IDS_IN_WATCH else wanted.ids
+    request = Watch(ids=named, progress=wanted.progress, all=wanted.all)
+    deadline = None if wanted.timeout_s is None else time.monotonic() + wanted.timeout_s
+    tick_s = display.tick_s if deadline is None else min(display.tick_s, 0.1)
+    pending = None if wanted.ids is None else set(wanted.ids)
+    order = dict.fromkeys(wanted.ids or ())
+    latest: dict[int, Task] = {}
+    away = False
+    follower = Follower(session.connect, request, tick_s=tick_s, patient=wanted.patient)
+    for tasks in follower:
+        if follower.away and not away:
+            display.note("the daemon is away; waiting for it to come back")
+        away = follower.away
+        for task in tasks:
+            if pending is not None:
+                if task.id not in order:
+                    continue
+                latest[task.id] = task
+                if task.state in SETTLED:
+                    pending.discard(task.id)
+            display.show(task)
+        display.draw()
+        if pending is not None and not pending:
+            break
+        if deadline is not None and time.monotonic() >= deadline:
+            break
+    return Outcome(tasks=tuple(latest[i] for i in order if i in latest), pending=frozenset(pending or ()))
+
+
+def report_failures(outcome: Outcome) -> None:
+    """Say on stderr which tasks ended without success, why, and what to do."""
+    failed = outcome.unfinished
+    for task in failed[:_MAX_COMPLAINTS]:
+        if task.state is TaskState.FAILED:
+            reason = (
+                clean(f"{task.error.message} ({task.error.code})") if task.error is not None else "no reason is known"
+            )
+            complain(f"{task.id} failed: {reason}; `autodl retry {task.id}` tries again")
+        else:
+            complain(f"{task.id} was {task.state.value}")
+    if len(failed) > _MAX_COMPLAINTS:
+        complain(f"{plural(len(failed) - _MAX_COMPLAINTS, 'more task')} did not finish: see `autodl list -s failed`")
+
+
+def numbers(ids: Sequence[int], most: int = 20) -> str:
+    """Write ids for a message, or for the arguments of a command in it."""
+    shown = " ".join(map(str, ids[:most]))
+    return shown if len(ids) <= most else f"{shown} ..."

@@ -1,0 +1,115 @@
+"""The first code of a process that the pool starts: connect as root, become the user, then run theirs.
+
+Runs as: root until the drop, then the task's owner (a worker) or an unprivileged account (the manager).
+Talks to: the report queue's socket, before the drop, since only the supervisor's user may connect to it.
+Invariants: nothing that a network or a user wrote is read before the drop has been proved. What runs
+after it is named by a string, so that this package imports no worker code; the forkserver has it loaded.
+How it fails: the process exits with EXIT_NO_ACCOUNT or EXIT_DROP, which the pool tells apart.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Client, Connection
+
+from autodl_lib.contract.task import Uid
+from autodl_lib.privilege.accounts import find_account, find_account_by_name
+from autodl_lib.privilege.drop import DropFailed, become, check_own, seal
+
+EXIT_NO_ACCOUNT = 67
+"""The user has no account on this machine any more (EX_NOUSER of sysexits.h)."""
+
+EXIT_DROP = 77
+"""The process could not become its user (EX_NOPERM)."""
+
+EXIT_NO_QUEUE = 69
+"""The report queue could not be reached (EX_UNAVAILABLE)."""
+
+MANAGER_ACCOUNTS = ("autodl", "nobody")
+"""Who the manager of the report queue becomes under root: the first of these that exists."""
+
+WORKER_CODE = "autodl_lib.worker.entry"
+"""The module whose `start` runs after the drop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStart:
+    """What a new worker is told by the supervisor."""
+
+    uid: Uid
+    key: str
+    queue_address: str
+    queue_key: bytes
+    queue_ident: str
+
+
+def start_worker(start: WorkerStart, orders: Connection) -> None:
+    """Run a worker from its first instruction to its exit; does not return."""
+    try:
+        reports = Client(start.queue_address, family="AF_UNIX", authkey=start.queue_key)
+    except (OSError, EOFError):
+        os._exit(EXIT_NO_QUEUE)
+    try:
+        _become_owner(start.uid)
+    except DropFailed as error:
+        print(f"autodl: worker: {error}", file=sys.stderr, flush=True)
+        os._exit(EXIT_DROP)
+    os.chdir("/")
+    _keep_only(orders.fileno(), reports.fileno())
+    status = 1
+    try:
+        status = importlib.import_module(WORKER_CODE).start(orders, reports, start.queue_ident, start.key)
+    finally:
+        os._exit(status)
+
+
+def drop_manager() -> None:
+    """Make the manager's process unprivileged: `autodl` or `nobody` under root, itself otherwise."""
+    try:
+        if os.geteuid() != 0:
+            check_own(Uid(os.geteuid()))
+            seal()
+            return
+        for name in MANAGER_ACCOUNTS:
+            account = find_account_by_name(name)
+            if account is not None and account.uid != 0:
+                become(account)
+                return
+        raise DropFailed(f"no account {' or '.join(MANAGER_ACCOUNTS)} on this machine")
+    except DropFailed as error:
+        print(f"autodl: report queue: {error}", file=sys.stderr, flush=True)
+        os._exit(EXIT_DROP)
+
+
+def _become_owner(uid: Uid) -> None:
+    if os.geteuid() == uid:
+        check_own(uid)
+        seal()
+        return
+    account = find_account(uid)
+    if account is None:
+        os._exit(EXIT_NO_ACCOUNT)
+    become(account)
+    os.umask(0o022)
+    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ") if name in os.environ}
+    os.environ.clear()
+    os.environ.update(kept, HOME=account.home, USER=account.name, LOGNAME=account.name, PATH="/usr/bin:/bin")
+
+
+def _keep_only(*descriptors: int) -> None:
+    """Close every descriptor but 0 to 2 and these; standard input and output become /dev/null."""
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    kept = sorted(descriptors)
+    lowest = 3
+    for descriptor in kept:
+        os.closerange(lowest, descriptor)
+        lowest = descriptor + 1
+    limit = os.sysconf("SC_OPEN_MAX")
+    os.closerange(lowest, limit if limit > 0 else 1 << 20)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -1,0 +1,105 @@
+"""Opening the queue's database: the right file, whole, of a version that we know, and locked by nobody else.
+
+Runs as: the supervisor.  Talks to: sqlite3.
+Invariants: what can't be used is refused with a sentence, and never replaced by a new, empty one.
+Durability: WAL with synchronous=FULL, so a commit that has returned survives a power cut.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from pathlib import Path
+
+from autodl_lib.contract.errors import StoreUnusable
+from autodl_lib.store.statements import SQL, migrations
+
+APPLICATION_ID = 0x6175746F
+"""'auto' in the file's header, so that another program's database is refused."""
+
+_CHECKED_WHOLE_BYTES = 64 * 1024 * 1024
+_BUSY_TIMEOUT_S = 5.0
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the database for writing, made or migrated as needed.
+
+    Raises: StoreUnusable.
+    """
+    try:
+        fresh = not path.exists()
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = _connect(path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("PRAGMA cache_size = -8192")
+        _check(connection, path, fresh=fresh)
+        _migrate(connection, path)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreUnusable(_refusal(path, error)) from None
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a second connection that only reads; it sees what has been committed."""
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA cache_size = -8192")
+    return connection
+
+
+def database_tag(connection: sqlite3.Connection) -> str:
+    """Return the random word that tells this queue from every other, as part of its tasks' tags."""
+    row = connection.execute(SQL["database_tag"]).fetchone()
+    return str(row[0])
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+
+
+def _check(connection: sqlite3.Connection, path: Path, *, fresh: bool) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    empty = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0] == 0
+    if application != APPLICATION_ID and not (empty and version == 0):
+        raise StoreUnusable(f"{path} is a database, but not autodl's; move it away, or use another --state-dir")
+    known = len(migrations())
+    if version > known:
+        raise StoreUnusable(
+            f"{path} has version {version}, this autodl knows up to {known}: start the newer autodl that wrote it"
+        )
+    if not fresh and path.stat().st_size <= _CHECKED_WHOLE_BYTES:
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreUnusable(f"{path} is damaged ({verdict}); {_RESCUE.format(path=path)}")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    scripts = migrations()
+    for number, script in enumerate(scripts[version:], start=version + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{script}\n"
+            f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};\nCOMMIT;"
+        )
+    if connection.execute(SQL["database_tag"]).fetchone() is None:
+        connection.execute(SQL["set_database_tag"], (secrets.token_hex(8),))
+
+
+_RESCUE = "save what can be saved with `sqlite3 {path} .recover`, then move the file away and start again"
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"can't open the queue {path}: {error.strerror}"
+    text = str(error)
+    if "malformed" in text or "not a database" in text:
+        return f"{path} is damaged ({text}); {_RESCUE.format(path=path)}"
+    if "locked" in text:
+        return f"{path} is in use by another program; stop it first"
+    return f"can't use the queue {path}: {text}"

@@ -1,0 +1,101 @@
+"""Questions to the queue, answered from what has been committed.
+
+Runs as: the supervisor, on the loop's thread.  Talks to: sqlite3, its own read-only connection.
+Invariants: every question is bounded by an index and a limit; none walks all tasks, but `counts` at start.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+
+from autodl_lib.contract.replies import LogEntry
+from autodl_lib.contract.states import TaskState
+from autodl_lib.contract.task import Task, TaskId, Uid
+from autodl_lib.store.rows import Leftover, TaskSpec, task_spec, task_view
+from autodl_lib.store.statements import SQL
+from autodl_lib.store.transaction import RESPONSE_BUCKET_S, RESPONSE_WINDOW_S
+
+
+class Reader:
+    """The questions."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def task(self, task_id: TaskId) -> Task | None:
+        """Return a task, or None."""
+        row = self._connection.execute(SQL["view"], (task_id,)).fetchone()
+        return task_view(row) if row else None
+
+    def spec(self, task_id: TaskId) -> TaskSpec | None:
+        """Return what a worker must know of a task, or None."""
+        row = self._connection.execute(SQL["spec"], (task_id,)).fetchone()
+        return task_spec(row) if row else None
+
+    def page(self, uid: Uid | None, states: Sequence[TaskState], after: int, limit: int) -> list[Task]:
+        """Return tasks with a higher number than `after`, ascending, of one user or (None) of all."""
+        wanted = states or tuple(TaskState)
+        if uid is None:
+            bound = (after, json.dumps([state.value for state in wanted]), limit)
+            rows = self._connection.execute(SQL["page_of_all"], bound).fetchall()
+        else:
+            rows = []
+            for state in wanted:
+                rows += self._connection.execute(SQL["page_of_state"], (uid, state.value, after, limit)).fetchall()
+            rows.sort()
+        return [task_view(row) for row in rows[:limit]]
+
+    def log(self, task_id: TaskId) -> tuple[LogEntry, ...]:
+        """Return a task's history, oldest first."""
+        rows = self._connection.execute(SQL["events_of"], (task_id,)).fetchall()
+        return tuple(LogEntry(at=at, event=event, state=state, detail=detail) for at, event, state, detail in rows)
+
+    def waiting(self, uid: Uid, limit: int) -> list[TaskId]:
+        """Return a user's enqueued tasks, the next to run first."""
+        return [TaskId(row[0]) for row in self._connection.execute(SQL["waiting"], (uid, limit))]
+
+    def waiting_before(self, task: Task) -> int:
+        """Return how many enqueued tasks of the same user come before a task (10,000 at most)."""
+        bound = {"uid": task.uid, "priority": task.priority, "id": task.id}
+        return int(self._connection.execute(SQL["waiting_before"], bound).fetchone()[0])
+
+    def next_due(self) -> float | None:
+        """Return when the next retrying task is due, in epoch seconds, or None."""
+        due = self._connection.execute(SQL["next_due"]).fetchone()[0]
+        return None if due is None else float(due)
+
+    def leftovers(self, limit: int) -> list[Leftover]:
+        """Return part files that settled tasks left behind."""
+        rows = self._connection.execute(SQL["leftovers"], (limit,)).fetchall()
+        return [Leftover(uid=uid, id=task_id, dir=folder, part=part) for uid, task_id, folder, part in rows]
+
+    def responses(self, uid: Uid | None) -> dict[str, int]:
+        """Return answers per response code over the last ten minutes, of one user or (None) of all."""
+        bucket = (int(time.time()) - RESPONSE_WINDOW_S) // RESPONSE_BUCKET_S + 1
+        if uid is None:
+            rows = self._connection.execute(SQL["responses_of_all"], (bucket,)).fetchall()
+        else:
+            rows = self._connection.execute(SQL["responses_of"], (bucket, uid)).fetchall()
+        return dict(rows)
+
+    def traffic(self, uid: Uid | None) -> int:
+        """Return the bytes taken from the network, by one user or (None) by all."""
+        if uid is None:
+            return int(self._connection.execute(SQL["traffic_of_all"]).fetchone()[0])
+        return int(self._connection.execute(SQL["traffic_of"], (uid,)).fetchone()[0])
+
+    def holds(self) -> dict[Uid, float | None]:
+        """Return whose queues are held, and until when."""
+        return {Uid(uid): until for uid, until in self._connection.execute(SQL["holds"])}
+
+    def counts(self) -> list[tuple[Uid, TaskState, int]]:
+        """Return how many tasks each user has in each state; walks an index of all tasks."""
+        rows = self._connection.execute(SQL["count_by_state"]).fetchall()
+        return [(Uid(uid), TaskState(state), count) for uid, state, count in rows]

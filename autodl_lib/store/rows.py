@@ -1,0 +1,160 @@
+"""What the store hands out and takes: rows of the database as dataclasses.
+
+Runs as: the supervisor.  Talks to: nobody; no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from autodl_lib.contract.states import TaskEvent, TaskState
+from autodl_lib.contract.task import OnConflict, Task, TaskError, TaskId, Uid
+from autodl_lib.contract.worker_messages import FileIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """A task to be queued."""
+
+    uid: Uid
+    owner: str
+    url: str
+    host: str
+    dir: str
+    output: str | None
+    headers: tuple[str, ...]
+    limit_rate_bps: int
+    on_conflict: OnConflict
+    priority: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """What a worker must know of a task, and what deciding about a retry takes."""
+
+    id: TaskId
+    uid: Uid
+    url: str
+    dir: str
+    output: str | None
+    headers: tuple[str, ...]
+    limit_rate_bps: int
+    on_conflict: OnConflict
+    name: str | None
+    part: str | None
+    identity: FileIdentity | None
+    bytes_done: int
+    streak: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """A part file that a settled task left behind."""
+
+    uid: Uid
+    id: TaskId
+    dir: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An event that moves a task, and what became known with it; None leaves a column as it is."""
+
+    event: TaskEvent
+    detail: str | None = None
+    dir: str | None = None
+    name: str | None = None
+    part: str | None = None
+    forget_part: bool = False
+    dest: str | None = None
+    url: str | None = None
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+    http_status: int | None = None
+    error: TaskError | None = None
+    retry_at: float | None = None
+    started_at: float | None = None
+    streak: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What a worker found out about a running task that does not change its state."""
+
+    dir: str
+    name: str
+    part: str
+    bytes_done: int
+    bytes_total: int | None
+    http_status: int | None
+    identity: FileIdentity | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """`count` tasks of a user have gone from `old` (None: just queued) to `new` (None: forgotten).
+
+    `id` is the task where it is one, None where a statement moved many.
+    """
+
+    id: TaskId | None
+    uid: Uid
+    old: TaskState | None
+    new: TaskState | None
+    count: int = 1
+
+
+def task_spec(row: tuple[Any, ...]) -> TaskSpec:
+    """Build a TaskSpec from a row of the statement `spec`."""
+    identity = None
+    if row[10] is not None:
+        identity = FileIdentity(inode=row[10], size_bytes=row[11], mtime_ns=row[12])
+    return TaskSpec(
+        id=row[0],
+        uid=row[1],
+        url=row[2],
+        dir=row[3],
+        output=row[4],
+        headers=tuple(json.loads(row[5])),
+        limit_rate_bps=row[6],
+        on_conflict=OnConflict(row[7]),
+        name=row[8],
+        part=row[9],
+        identity=identity,
+        bytes_done=row[13],
+        streak=row[14],
+        host=row[15],
+    )
+
+
+def task_view(row: tuple[Any, ...]) -> Task:
+    """Build the wire's Task from a row of the statements `view` and `page_*`, without live figures."""
+    error = TaskError(code=row[13], message=row[14] or "") if row[13] is not None else None
+    return Task(
+        id=row[0],
+        url=row[1],
+        name=row[2],
+        dest=row[3],
+        dir=row[4],
+        state=TaskState(row[5]),
+        owner=row[6],
+        uid=row[7],
+        priority=row[8],
+        bytes_done=row[9],
+        bytes_total=row[10],
+        speed_bps=0,
+        eta_s=None,
+        connections=0,
+        attempts=row[11],
+        http_status=row[12],
+        error=error,
+        created_at=row[15],
+        started_at=row[16],
+        finished_at=row[17],
+        retry_at=row[18],
+    )

@@ -1,0 +1,116 @@
+-- Statements on tasks; each begins with a line `-- name: NAME`.
+
+-- name: insert_task
+INSERT INTO task (id, uid, owner, url, host, dir, output, headers, limit_rate_bps, on_conflict, priority,
+                  state, want, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: highest_task_id
+SELECT seq FROM sqlite_sequence WHERE name = 'task'
+
+-- name: task_state
+SELECT state, uid, want FROM task WHERE id = ?
+
+-- name: apply
+UPDATE task
+SET state = :new_state,
+    want = COALESCE(:want, want),
+    url = COALESCE(:url, url),
+    headers = COALESCE(:headers, headers),
+    dir = COALESCE(:dir, dir),
+    name = COALESCE(:name, name),
+    part = CASE WHEN :forget_part THEN NULL ELSE COALESCE(:part, part) END,
+    dest = COALESCE(:dest, dest),
+    inode = CASE WHEN :keep_identity THEN inode END,
+    part_size_bytes = CASE WHEN :keep_identity THEN part_size_bytes END,
+    mtime_ns = CASE WHEN :keep_identity THEN mtime_ns END,
+    bytes_done = COALESCE(:bytes_done, bytes_done),
+    bytes_total = COALESCE(:bytes_total, bytes_total),
+    attempts = attempts + :attempts,
+    streak = COALESCE(:streak, streak),
+    http_status = COALESCE(:http_status, http_status),
+    error_code = CASE WHEN :keep_error THEN error_code ELSE :error_code END,
+    error_message = CASE WHEN :keep_error THEN error_message ELSE :error_message END,
+    retry_at = :retry_at,
+    started_at = COALESCE(:started_at, started_at),
+    finished_at = :finished_at
+WHERE id = :id AND state = :old_state
+
+-- name: describe
+UPDATE task
+SET dir = :dir, name = :name, part = :part,
+    bytes_done = :bytes_done, bytes_total = COALESCE(:bytes_total, bytes_total),
+    http_status = COALESCE(:http_status, http_status),
+    inode = :inode, part_size_bytes = :part_size_bytes, mtime_ns = :mtime_ns
+WHERE id = :id AND state IN ('enqueued', 'downloading')
+
+-- name: set_want
+UPDATE task SET want = ? WHERE id = ?
+
+-- name: set_priority
+UPDATE task SET priority = ? WHERE id = ?
+
+-- name: forget_part
+UPDATE task SET part = NULL, inode = NULL, part_size_bytes = NULL, mtime_ns = NULL WHERE id = ?
+
+-- name: log_clear
+INSERT INTO event (task_id, at, event, state)
+SELECT id, :now, 'clear', 'cleared' FROM task
+WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:except))
+
+-- name: clear
+UPDATE task SET state = 'cleared', finished_at = :now, retry_at = NULL
+WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:except))
+
+-- name: due_tasks
+SELECT id FROM task WHERE state = 'retrying' AND retry_at <= ? ORDER BY retry_at LIMIT ?
+
+-- name: next_due
+SELECT MIN(retry_at) FROM task WHERE state = 'retrying'
+
+-- name: downloading_tasks
+SELECT id, want FROM task WHERE state = 'downloading'
+
+-- name: unwanted_tasks
+SELECT id, want FROM task WHERE want <> 'run' AND state IN ('enqueued', 'downloading')
+
+-- name: settled_before
+SELECT id, uid, state, part FROM task WHERE finished_at < ? ORDER BY finished_at LIMIT ?
+
+-- name: delete_task
+DELETE FROM task WHERE id = ?
+
+-- name: count_by_state
+SELECT uid, state, COUNT(*) FROM task GROUP BY uid, state
+
+-- name: waiting
+SELECT id FROM task WHERE uid = ? AND state = 'enqueued' ORDER BY priority DESC, id LIMIT ?
+
+-- name: waiting_before
+SELECT COUNT(*) FROM (
+    SELECT 1 FROM task WHERE uid = :uid AND state = 'enqueued'
+    AND (priority > :priority OR (priority = :priority AND id < :id)) LIMIT 10000)
+
+-- name: leftovers
+SELECT uid, id, dir, part FROM task
+WHERE part IS NOT NULL AND state IN ('cancelled', 'cleared') ORDER BY uid, id LIMIT ?
+
+-- name: spec
+SELECT id, uid, url, dir, output, headers, limit_rate_bps, on_conflict, name, part, inode, part_size_bytes, mtime_ns,
+       bytes_done, streak, host
+FROM task WHERE id = ?
+
+-- name: view
+SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_total, attempts, http_status,
+       error_code, error_message, created_at, started_at, finished_at, retry_at
+FROM task WHERE id = ?
+
+-- name: page_of_state
+SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_total, attempts, http_status,
+       error_code, error_message, created_at, started_at, finished_at, retry_at
+FROM task WHERE uid = ? AND state = ? AND id > ? ORDER BY id LIMIT ?
+
+-- name: page_of_all
+SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_total, attempts, http_status,
+       error_code, error_message, created_at, started_at, finished_at, retry_at
+FROM task WHERE id > ? AND state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?

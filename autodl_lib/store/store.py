@@ -1,0 +1,56 @@
+"""The queue on disk, as the rest of the supervisor sees it.
+
+Runs as: the supervisor.  Talks to: the writer's thread, the reader.
+Invariants: writes go through `write` and are on disk when its future resolves; reads see commits only;
+counters and listeners hear of a commit before the futures of its jobs do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from autodl_lib.store.counters import Counters
+from autodl_lib.store.database import database_tag, open_database, open_reader
+from autodl_lib.store.reader import Reader
+from autodl_lib.store.rows import Moved
+from autodl_lib.store.transaction import Transaction
+from autodl_lib.store.writer import Writer
+
+T = TypeVar("T")
+
+
+class Store:
+    """An open queue; make it with the loop running, on the loop's thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the database at `path`, made or migrated as needed.
+
+        Raises: StoreUnusable.
+        """
+        connection = open_database(path)
+        self.tag = database_tag(connection)
+        self.read = Reader(open_reader(path))
+        self.counters = Counters(self.read.counts())
+        self._listeners: list[Callable[[list[Moved]], None]] = []
+        self._writer = Writer(connection, asyncio.get_running_loop(), self._committed)
+
+    def write(self, run: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        """Run `run` in the next transaction; see Writer.submit for what the future raises."""
+        return self._writer.submit(run)
+
+    def listen(self, listener: Callable[[list[Moved]], None]) -> None:
+        """Call `listener` on the loop's thread with what each commit changed."""
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        """Finish what was submitted, and close; blocks for a commit."""
+        self._writer.close()
+        self.read.close()
+
+    def _committed(self, moved: list[Moved]) -> None:
+        self.counters.record(moved)
+        for listener in self._listeners:
+            listener(moved)

@@ -1,0 +1,241 @@
+"""What can be done to the queue inside one transaction.
+
+Runs as: the supervisor, on the writer's thread.  Talks to: sqlite3.
+Invariants: a task's state changes in `apply` (one task) and `clear` (many) alone; both are a
+compare-and-set along contract/states.py and leave a row of history in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+
+from autodl_lib.contract.errors import NoSuchTask, WrongState
+from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want, next_state
+from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.store.rows import Change, Description, Moved, NewTask
+from autodl_lib.store.statements import SQL
+
+RESPONSE_WINDOW_S = 600
+RESPONSE_BUCKET_S = 5
+
+_KEEPS_ERROR = frozenset(
+    {TaskEvent.DUE, TaskEvent.PAUSE, TaskEvent.RESUME, TaskEvent.INTERRUPT, TaskEvent.CANCEL, TaskEvent.CLEAR}
+)
+_KEEPS_IDENTITY = frozenset({TaskEvent.START, TaskEvent.INTERRUPT, TaskEvent.LOSE, TaskEvent.DUE})
+_WANT_AFTER = {
+    TaskEvent.PAUSE: Want.PAUSE,
+    TaskEvent.CANCEL: Want.CANCEL,
+    TaskEvent.RESUME: Want.RUN,
+    TaskEvent.RETRY: Want.RUN,
+}
+
+
+class Transaction:
+    """One open transaction; `moved` collects what changed, for counters and watchers."""
+
+    def __init__(self, connection: sqlite3.Connection, next_id: int) -> None:
+        self._connection = connection
+        self._next_id = next_id
+        self.moved: list[Moved] = []
+
+    @property
+    def next_id(self) -> int:
+        """The number that the next new task will get."""
+        return self._next_id
+
+    def insert(self, tasks: Sequence[NewTask]) -> list[TaskId]:
+        """Queue tasks and return their numbers, ascending."""
+        now = time.time()
+        first = self._next_id
+        rows = []
+        events = []
+        for task_id, task in enumerate(tasks, start=first):
+            state, want = (TaskState.PAUSED, Want.PAUSE) if task.paused else (TaskState.ENQUEUED, Want.RUN)
+            rows.append(
+                (
+                    task_id,
+                    task.uid,
+                    task.owner,
+                    task.url,
+                    task.host,
+                    task.dir,
+                    task.output,
+                    json.dumps(task.headers) if task.headers else "[]",
+                    task.limit_rate_bps,
+                    task.on_conflict.value,
+                    task.priority,
+                    state.value,
+                    want.value,
+                    now,
+                )
+            )
+            events.append((task_id, now, "add", state.value, None))
+            self.moved.append(Moved(id=TaskId(task_id), uid=task.uid, old=None, new=state))
+        self._connection.executemany(SQL["insert_task"], rows)
+        self._connection.executemany(SQL["insert_event"], events)
+        self._next_id = first + len(rows)
+        return [TaskId(task_id) for task_id in range(first, self._next_id)]
+
+    def state_of(self, task_id: TaskId, viewer: Uid | None) -> TaskState:
+        """Return a task's state; `viewer` is the uid that asks, None for an administrator.
+
+        Raises: NoSuchTask, also for another user's task.
+        """
+        row = self._connection.execute(SQL["task_state"], (task_id,)).fetchone()
+        if row is None or (viewer is not None and row[1] != viewer):
+            raise NoSuchTask(f"no such task: {task_id}")
+        return TaskState(row[0])
+
+    def apply(self, task_id: TaskId, change: Change) -> TaskState:
+        """Move one task along the transition table, with its history, and return its new state.
+
+        Raises: NoSuchTask, WrongState.
+        """
+        row = self._connection.execute(SQL["task_state"], (task_id,)).fetchone()
+        if row is None:
+            raise NoSuchTask(f"no such task: {task_id}")
+        old, uid = TaskState(row[0]), Uid(row[1])
+        new = next_state(old, change.event)
+        if new is None:
+            raise WrongState(f"task {task_id} is {old}: it can't {change.event}")
+        now = time.time()
+        want = _WANT_AFTER.get(change.event)
+        cursor = self._connection.execute(
+            SQL["apply"],
+            {
+                "id": task_id,
+                "old_state": old.value,
+                "new_state": new.value,
+                "want": want.value if want else None,
+                "url": change.url,
+                "headers": "[]" if new is TaskState.FINISHED else None,
+                "dir": change.dir,
+                "name": change.name,
+                "part": change.part,
+                "forget_part": change.forget_part,
+                "dest": change.dest,
+                "keep_identity": change.event in _KEEPS_IDENTITY,
+                "bytes_done": change.bytes_done,
+                "bytes_total": change.bytes_total,
+                "attempts": 1 if change.event is TaskEvent.START else 0,
+                "streak": 0 if change.event is TaskEvent.RETRY else change.streak,
+                "http_status": change.http_status,
+                "keep_error": change.event in _KEEPS_ERROR,
+                "error_code": change.error.code if change.error else None,
+                "error_message": change.error.message if change.error else None,
+                "retry_at": change.retry_at,
+                "started_at": change.started_at,
+                "finished_at": now if new in SETTLED else None,
+            },
+        )
+        if cursor.rowcount != 1:
+            raise WrongState(f"task {task_id} changed at the same time; try again")
+        self._connection.execute(SQL["insert_event"], (task_id, now, change.event.value, new.value, change.detail))
+        self.moved.append(Moved(id=task_id, uid=uid, old=old, new=new))
+        return new
+
+    def describe(self, task_id: TaskId, description: Description) -> None:
+        """Record what a worker found out about a running task; no change of state, no history."""
+        identity = description.identity
+        self._connection.execute(
+            SQL["describe"],
+            {
+                "id": task_id,
+                "dir": description.dir,
+                "name": description.name,
+                "part": description.part,
+                "bytes_done": description.bytes_done,
+                "bytes_total": description.bytes_total,
+                "http_status": description.http_status,
+                "inode": identity.inode if identity else None,
+                "part_size_bytes": identity.size_bytes if identity else None,
+                "mtime_ns": identity.mtime_ns if identity else None,
+            },
+        )
+
+    def note(self, task_id: TaskId, state: TaskState, text: str) -> None:
+        """Add a sentence to a task's history."""
+        self._connection.execute(SQL["insert_event"], (task_id, time.time(), "note", state.value, text))
+
+    def want(self, task_id: TaskId, want: Want) -> None:
+        """Record what the owner wants of a task that a worker still has."""
+        self._connection.execute(SQL["set_want"], (want.value, task_id))
+
+    def set_priority(self, task_id: TaskId, priority: int) -> None:
+        """Change a task's priority."""
+        self._connection.execute(SQL["set_priority"], (priority, task_id))
+
+    def forget_part(self, task_id: TaskId) -> None:
+        """Record that nothing is left of a task's part file."""
+        self._connection.execute(SQL["forget_part"], (task_id,))
+
+    def clear(self, uid: Uid, leased: Iterable[TaskId]) -> int:
+        """Drop a user's enqueued and retrying tasks but those that workers have; return how many."""
+        count = 0
+        for state in (TaskState.ENQUEUED, TaskState.RETRYING):
+            bound = {"uid": uid, "state": state.value, "now": time.time(), "except": json.dumps(list(leased))}
+            self._connection.execute(SQL["log_clear"], bound)
+            cleared = self._connection.execute(SQL["clear"], bound).rowcount
+            if cleared:
+                self.moved.append(Moved(id=None, uid=uid, old=state, new=TaskState.CLEARED, count=cleared))
+            count += cleared
+        return count
+
+    def enqueue_due(self, now: float, limit: int) -> int:
+        """Queue again the retrying tasks whose time has come, at most `limit`; return how many."""
+        due = self._connection.execute(SQL["due_tasks"], (now, limit)).fetchall()
+        for (task_id,) in due:
+            self.apply(task_id, Change(event=TaskEvent.DUE))
+        return len(due)
+
+    def recover(self) -> int:
+        """After a start: give back what the last daemon had running; return how many tasks that were."""
+        running = self._connection.execute(SQL["downloading_tasks"]).fetchall()
+        unwanted = dict(self._connection.execute(SQL["unwanted_tasks"]).fetchall())
+        for task_id, want in {**{task_id: Want.RUN.value for task_id, _ in running}, **unwanted}.items():
+            match Want(want):
+                case Want.RUN:
+                    self.apply(task_id, Change(event=TaskEvent.INTERRUPT, detail="the daemon was interrupted"))
+                case Want.PAUSE:
+                    self.apply(task_id, Change(event=TaskEvent.PAUSE))
+                case Want.CANCEL:
+                    self.apply(task_id, Change(event=TaskEvent.CANCEL))
+        return len(running)
+
+    def forget_settled(self, before: float, limit: int) -> int:
+        """Forget tasks that were settled before an epoch second, with their history, at most `limit`."""
+        old = self._connection.execute(SQL["settled_before"], (before, limit)).fetchall()
+        for task_id, uid, state, part in old:
+            if part is not None:
+                if state == TaskState.FAILED:  # its part file goes first; the task itself another time
+                    self.apply(task_id, Change(event=TaskEvent.CANCEL, detail="forgotten"))
+                continue
+            self._connection.execute(SQL["delete_events"], (task_id,))
+            self._connection.execute(SQL["delete_task"], (task_id,))
+            self.moved.append(Moved(id=task_id, uid=uid, old=TaskState(state), new=None))
+        return len(old)
+
+    def count_response(self, uid: Uid, code: int) -> None:
+        """Count one answer of a server for the statistics of the last ten minutes."""
+        bucket = int(time.time()) // RESPONSE_BUCKET_S
+        self._connection.execute(SQL["add_responses"], (bucket, uid, str(code), 1))
+
+    def forget_responses(self) -> None:
+        """Drop counters of answers that are older than the window."""
+        bucket = (int(time.time()) - 2 * RESPONSE_WINDOW_S) // RESPONSE_BUCKET_S
+        self._connection.execute(SQL["forget_responses"], (bucket,))
+
+    def count_traffic(self, uid: Uid, received_bytes: int) -> None:
+        """Add bytes taken from the network to a user's account of the day."""
+        self._connection.execute(SQL["add_traffic"], (uid, int(time.time()) // 86400, received_bytes))
+
+    def hold(self, uid: Uid, until: float | None) -> None:
+        """Hold a user's queue until an epoch second, or until it is lifted (None)."""
+        self._connection.execute(SQL["set_hold"], (uid, until))
+
+    def lift_hold(self, uid: Uid) -> None:
+        """Let a user's queue run again."""
+        self._connection.execute(SQL["lift_hold"], (uid,))

@@ -1,0 +1,141 @@
+"""The one thread that writes to the queue: jobs that arrive together share a commit.
+
+Runs as: the supervisor, on a thread of its own.  Talks to: sqlite3, and the event loop through futures.
+Invariants: jobs run in the order they were submitted; a job's future is resolved only after the commit
+that holds it has returned; a job that raises has changed nothing.
+How it fails: when a commit fails, every job of the batch gets StoreUnusable, and nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from autodl_lib.contract.errors import AutodlError, InternalError, StoreUnusable
+from autodl_lib.store.rows import Moved
+from autodl_lib.store.statements import SQL
+from autodl_lib.store.transaction import Transaction
+
+_MAX_BATCH = 2000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    run: Callable[[Transaction], Any]
+    future: asyncio.Future[Any]
+
+
+class Writer:
+    """Owns the writing connection; `submit` from the loop, `close` at the end."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        loop: asyncio.AbstractEventLoop,
+        on_commit: Callable[[list[Moved]], None],
+    ) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._on_commit = on_commit
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        highest = connection.execute(SQL["highest_task_id"]).fetchone()
+        self._next_id = (highest[0] if highest else 0) + 1
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, run: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        """Run `run` in the next transaction; the future has its result once that is on disk.
+
+        The future raises: what `run` raises (an AutodlError), or StoreUnusable.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put(_Job(run, future))
+        return future
+
+    def close(self) -> None:
+        """Finish the jobs that were submitted, and close the connection."""
+        self._jobs.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _work(self) -> None:
+        closing = False
+        while not closing:
+            job = self._jobs.get()
+            batch = []
+            while True:
+                if job is None:
+                    closing = True
+                else:
+                    batch.append(job)
+                if closing or len(batch) >= _MAX_BATCH:
+                    break
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+            if batch:
+                self._commit(batch)
+
+    def _commit(self, batch: list[_Job]) -> None:
+        connection = self._connection
+        transaction = Transaction(connection, self._next_id)
+        outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in batch:
+                outcomes.append(self._run(job, transaction))
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            refusal = StoreUnusable(f"the queue can't be written: {error}")
+            refusal.__cause__ = error
+            outcomes = [(job.future, None, refusal) for job in batch]
+            transaction.moved = []
+        else:
+            self._next_id = transaction.next_id
+        self._loop.call_soon_threadsafe(self._deliver, outcomes, transaction.moved)
+
+    def _run(self, job: _Job, transaction: Transaction) -> tuple[asyncio.Future[Any], Any, BaseException | None]:
+        moved = len(transaction.moved)
+        self._connection.execute("SAVEPOINT job")
+        try:
+            result = job.run(transaction)
+        except sqlite3.IntegrityError as error:
+            failure: AutodlError = InternalError(f"the database refused a change: {error}")
+        except sqlite3.Error:
+            raise
+        except AutodlError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - a defect in one job must not end the thread
+            failure = InternalError(f"{type(error).__name__}: {error}")
+            failure.__cause__ = error
+        else:
+            self._connection.execute("RELEASE job")
+            return job.future, result, None
+        self._connection.execute("ROLLBACK TO job")
+        self._connection.execute("RELEASE job")
+        del transaction.moved[moved:]
+        return job.future, None, failure
+
+    def _deliver(
+        self, outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]], moved: list[Moved]
+    ) -> None:
+        if moved:
+            self._on_commit(moved)
+        for future, result, failure in outcomes:
+            if future.done():
+                continue
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
+                future.exception()  # who submitted it may have gone; that is no warning's matter

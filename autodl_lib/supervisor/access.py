@@ -1,0 +1,94 @@
+"""Who may use the daemon, and who administers it.
+
+Runs as: the supervisor; accounts are looked up on a thread, since they may come from a network.
+Security: identity is the uid that the kernel gave at connect. An overflow uid and, under root, a uid
+without an account are refused. A daemon that is not root serves its own uid and root alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+
+from autodl_lib.contract.errors import NotAllowed
+from autodl_lib.contract.settings import AccessSection
+from autodl_lib.contract.task import Uid
+from autodl_lib.privilege.accounts import Account, find_account
+from autodl_lib.privilege.peer import Peer, overflow_uid
+
+_REMEMBER_S = 30.0
+_MAX_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks: a uid with a name, and whether they administer this daemon."""
+
+    uid: Uid
+    name: str
+    pid: int
+    is_admin: bool
+
+    @property
+    def sees(self) -> Uid | None:
+        """Whose tasks exist for this caller: None is everybody's."""
+        return None if self.is_admin else self.uid
+
+
+class Access:
+    """Decides from settings and accounts."""
+
+    def __init__(self, settings: AccessSection) -> None:
+        self._settings = settings
+        self._own_uid = Uid(os.geteuid())
+        self._overflow_uid = overflow_uid()
+        self._accounts: dict[Uid, tuple[float, Account | None]] = {}
+
+    def configure(self, settings: AccessSection) -> None:
+        """Obey new settings, for connections made from now on."""
+        self._settings = settings
+        self._accounts.clear()
+
+    async def admit(self, peer: Peer) -> Caller:
+        """Return who a peer is.
+
+        Raises: NotAllowed.
+        """
+        if peer.uid == self._overflow_uid:
+            raise NotAllowed("your user id is not known outside of your user namespace")
+        account = await self._account(peer.uid)
+        if self._own_uid != 0:
+            if peer.uid not in (0, self._own_uid):
+                raise NotAllowed("this is the private daemon of another user")
+            return Caller(uid=peer.uid, name=_name(peer.uid, account), pid=peer.pid, is_admin=True)
+        if account is None:
+            if peer.uid != 0:
+                raise NotAllowed(f"user id {peer.uid} has no account on this machine")
+            return Caller(uid=peer.uid, name="root", pid=peer.pid, is_admin=True)
+        if not self._is_allowed(account):
+            raise NotAllowed(f"the administrator does not let {account.name} use autodl (see [access] in autodl.toml)")
+        is_admin = peer.uid == 0 or self._settings.admin_group in account.groups
+        return Caller(uid=peer.uid, name=account.name, pid=peer.pid, is_admin=is_admin)
+
+    def _is_allowed(self, account: Account) -> bool:
+        users = self._settings.allow_users
+        if account.uid == 0 or "*" in users or account.name in users:
+            return True
+        return bool(account.groups & {*self._settings.allow_groups, self._settings.admin_group})
+
+    async def _account(self, uid: Uid) -> Account | None:
+        remembered = self._accounts.get(uid)
+        now = time.monotonic()
+        if remembered is not None and now - remembered[0] < _REMEMBER_S:
+            return remembered[1]
+        account = await asyncio.to_thread(find_account, uid)
+        if len(self._accounts) >= _MAX_REMEMBERED:
+            self._accounts.clear()
+        self._accounts[uid] = (now, account)
+        return account
+
+
+def _name(uid: Uid, account: Account | None) -> str:
+    return account.name if account else str(uid)

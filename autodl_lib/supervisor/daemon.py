@@ -1,0 +1,171 @@
+"""The daemon: its parts, put together, started in order, and stopped in order.
+
+Runs as: root (or the private daemon's user).  Talks to: everything below supervisor/.
+Start: queue recovered, socket listening, then the pool. Stop: no new work, workers save their parts and
+end, the queue is closed, the socket goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from autodl_lib import __version__
+from autodl_lib.contract.errors import AutodlError
+from autodl_lib.contract.settings import Settings, TransferSection
+from autodl_lib.contract.worker_messages import TransferSettings
+from autodl_lib.store.store import Store
+from autodl_lib.supervisor.access import Access
+from autodl_lib.supervisor.dispatch import Dispatcher
+from autodl_lib.supervisor.handlers.context import Service
+from autodl_lib.supervisor.housekeeping import Housekeeper, IdleExit
+from autodl_lib.supervisor.listener import Listener
+from autodl_lib.supervisor.pool import Pool
+from autodl_lib.supervisor.runner import Runner
+from autodl_lib.supervisor.settings_file import read_settings
+from autodl_lib.supervisor.state_dir import DATABASE
+
+STOP_TIMEOUT_S = 8.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a daemon is started with; `max_tasks_num` from the command line wins over the file's."""
+
+    state_dir: Path
+    config: Path
+    config_required: bool
+    settings: Settings
+    max_tasks_num: int | None
+    listening: socket.socket
+    idle_exit_s: float | None
+
+
+class Daemon:
+    """One run of the daemon, on the running loop."""
+
+    def __init__(self, setup: Setup) -> None:
+        """Open the queue.
+
+        Raises: StoreUnusable.
+        """
+        self._setup = setup
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        settings = setup.settings
+        self._store = Store(setup.state_dir / DATABASE)
+        self._runner = Runner(self._store, settings, setup.max_tasks_num or settings.max_tasks_num)
+        self._pool = Pool(self._runner, self._store.tag, _transfer(settings.transfer))
+        self._service = Service(self._store, self._runner, self._pool, settings)
+        self._dispatcher = Dispatcher(self._service)
+        self._access = Access(settings.access)
+        self._listener = Listener(self._access, self._dispatcher)
+        self._housekeeper = Housekeeper(self._store, settings.history)
+
+    async def run(self, say_ready: bool) -> None:
+        """Serve until asked to stop; `say_ready` prints `ready` when the socket answers.
+
+        Raises: AutodlError.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        interrupted = await self._store.write(lambda transaction: transaction.recover())
+        await self._listener.start(self._setup.listening)
+        logger.info(
+            "autodl %s is ready: %d at once, %d tasks go on",
+            __version__,
+            self._runner.max_tasks_num,
+            self._store.counters.pending(),
+            extra={"event": "ready"},
+        )
+        if interrupted:
+            logger.info("%d downloads were interrupted and go on", interrupted, extra={"event": "recovered"})
+        if say_ready:
+            _say_ready()
+        starting = self._loop.create_task(self._start_pool())
+        self._watch_idle()
+        try:
+            await self._stop.wait()
+        finally:
+            starting.cancel()
+            await self._close()
+
+    async def _start_pool(self) -> None:
+        while True:
+            try:
+                await self._pool.start()
+            except (OSError, EOFError) as error:
+                logger.error("the pool does not start: %s; trying again", error, extra={"event": "pool_failed"})
+                await asyncio.sleep(1.0)
+            else:
+                break
+        self._runner.attach(self._pool)
+        self._housekeeper.start()
+
+    def _watch_idle(self) -> None:
+        timeout_s = self._setup.idle_exit_s
+        if timeout_s is None:
+            return
+
+        def is_idle() -> bool:
+            return not self._listener.connections and not self._store.counters.pending()
+
+        idle = IdleExit(timeout_s, is_idle, self._stop.set)
+        self._listener.on_change = idle.check
+        self._store.listen(lambda _: idle.check())
+        idle.check()
+
+    def _reload(self) -> None:
+        """SIGHUP: read the configuration again; a wrong one is said so and changes nothing."""
+        try:
+            settings = read_settings(self._setup.config, required=self._setup.config_required)
+        except AutodlError as error:
+            logger.error("the configuration is not reloaded: %s", error, extra={"event": "reload_failed"})
+            return
+        self._service.settings = settings
+        self._access.configure(settings.access)
+        self._housekeeper.configure(settings.history)
+        self._pool.configure(_transfer(settings.transfer))
+        self._runner.configure(settings)
+        if self._setup.max_tasks_num is None:
+            self._runner.set_max_tasks(settings.max_tasks_num)
+        logger.info("the configuration is reloaded", extra={"event": "reloaded"})
+
+    async def _close(self) -> None:
+        began = time.monotonic()
+        self._dispatcher.stopping = True
+        self._housekeeper.stop()
+        await self._pool.close(STOP_TIMEOUT_S)
+        await self._listener.close()
+        self._store.close()
+        logger.info("autodl has stopped in %.1f s", time.monotonic() - began, extra={"event": "stopped"})
+
+
+def _say_ready() -> None:
+    """Tell the client that started us that the socket answers, and let go of its pipe."""
+    with contextlib.suppress(OSError):
+        os.write(1, b"ready\n")
+    null = os.open("/dev/null", os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def _transfer(section: TransferSection) -> TransferSettings:
+    return TransferSettings(
+        connect_timeout_s=section.connect_timeout_s,
+        stall_timeout_s=section.stall_timeout_s,
+        min_free_bytes=section.min_free_bytes,
+        durable=section.durable,
+        max_redirects=section.max_redirects,
+        user_agent=section.user_agent or f"autodl/{__version__}",
+    )

@@ -1,0 +1,1 @@
+"""Runs as: the supervisor. What each request does: one function a method, listed in handlers/table.py."""

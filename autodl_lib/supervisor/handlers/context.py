@@ -1,0 +1,90 @@
+"""What a handler has to work with.
+
+Runs as: the supervisor.  Talks to: nobody; no I/O.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from autodl_lib.contract.errors import NoSuchTask, NotAllowed
+from autodl_lib.contract.settings import Settings
+from autodl_lib.contract.states import TaskState
+from autodl_lib.contract.task import Task, TaskId, Uid
+from autodl_lib.store.store import Store
+from autodl_lib.supervisor.access import Caller
+from autodl_lib.supervisor.pool import Pool
+from autodl_lib.supervisor.runner import Runner
+from autodl_lib.supervisor.watchers import Subscription, Watchers
+
+
+@dataclass(slots=True)
+class Service:
+    """The daemon's parts, as handlers see them."""
+
+    store: Store
+    runner: Runner
+    pool: Pool
+    settings: Settings
+    watchers: Watchers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watchers = Watchers(self.view, lambda: self.pool.live.keys())
+        self.store.listen(self.watchers.committed)
+
+    def view(self, task_id: TaskId) -> Task | None:
+        """Return a task as it is now, with the live figures of its transfer."""
+        task = self.store.read.task(task_id)
+        return None if task is None else self.with_live_figures(task)
+
+    def with_live_figures(self, task: Task) -> Task:
+        """Return the task with speed, progress and time left of its running transfer."""
+        live = self.pool.live.get(task.id)
+        if live is None or task.state is not TaskState.DOWNLOADING:
+            return task
+        total = live.bytes_total if live.bytes_total is not None else task.bytes_total
+        eta_s = None
+        if total is not None and live.speed_bps > 0:
+            eta_s = max(0, total - live.bytes_done) // live.speed_bps
+        return dataclasses.replace(
+            task,
+            bytes_done=live.bytes_done,
+            bytes_total=total,
+            speed_bps=live.speed_bps,
+            eta_s=eta_s,
+            connections=live.connections,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request's surroundings: who asks, of what service, and how to stream to them."""
+
+    service: Service
+    caller: Caller
+    subscribe: Callable[[Subscription], None]
+    send_tasks: Callable[[list[Task]], None]
+    writable: Callable[[], bool]
+
+    def visible(self, task_id: TaskId) -> Task:
+        """Return a task that exists for the caller.
+
+        Raises: NoSuchTask.
+        """
+        task = self.service.view(task_id)
+        if task is None or (self.caller.sees is not None and task.uid != self.caller.uid):
+            raise NoSuchTask(f"no such task: {task_id}")
+        return task
+
+    def scope(self, everybody: bool) -> Uid | None:
+        """Return whose tasks a request means: the caller's, or (None) everybody's.
+
+        Raises: NotAllowed.
+        """
+        if not everybody:
+            return self.caller.uid
+        if not self.caller.is_admin:
+            raise NotAllowed("--all is for administrators: root and the members of the admin group")
+        return None

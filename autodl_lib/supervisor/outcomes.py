@@ -1,0 +1,276 @@
+"""What a worker's report, or its loss, means for the queue.
+
+Runs as: the supervisor.  Talks to: the store; the pool, after the commit.
+Invariants: an order that follows from a report (publish) goes out only after the commit that recorded
+the report; a lease ends only then too. A report that the queue can't take any more (the task has moved on)
+changes nothing.
+How it fails: while the database can't be written, reports wait and are tried again; nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from autodl_lib.contract.errors import AutodlError, StoreUnusable
+from autodl_lib.contract.failures import FailureCode
+from autodl_lib.contract.settings import RetrySection
+from autodl_lib.contract.states import TaskEvent, TaskState
+from autodl_lib.contract.task import TaskError
+from autodl_lib.contract.worker_messages import (
+    Discarded,
+    Failed,
+    FileIdentity,
+    Finished,
+    Halted,
+    LeasePhase,
+    Note,
+    Progress,
+    Ready,
+    Returned,
+    Started,
+)
+from autodl_lib.store.rows import Change, Description
+from autodl_lib.store.store import Store
+from autodl_lib.store.transaction import Transaction
+from autodl_lib.supervisor.pool import Admitted, Loss
+from autodl_lib.supervisor.retry import Attempt, decide
+from autodl_lib.supervisor.worker_handle import Lease
+
+_STORE_RETRY_S = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What to do once the commit is on disk: leases to publish, leases that are over."""
+
+    publish: list[Lease]
+    ended: list[Lease]
+
+
+class Outcomes:
+    """Records reports and losses."""
+
+    def __init__(self, store: Store, retry: RetrySection) -> None:
+        self._store = store
+        self.retry = retry
+
+    async def record(self, batch: list[Admitted]) -> Recorded:
+        """Record reports in one commit; return what follows from it."""
+        kept = [item for item in batch if not isinstance(item.report, Progress)]
+
+        def run(transaction: Transaction) -> None:
+            for item in kept:
+                self._guarded(transaction, item.lease, lambda item=item: self._apply(transaction, item))  # type: ignore[misc]
+
+        if kept:
+            await self._write(run)
+        publish = [item.lease for item in kept if isinstance(item.report, Ready)]
+        ended = [item.lease for item in kept if item.lease.phase is LeasePhase.ENDED]
+        return Recorded(publish=publish, ended=ended)
+
+    async def record_losses(self, losses: list[Loss], live_bytes: dict[int, int]) -> None:
+        """Record that workers ended with these leases; `live_bytes` is how far each task had come."""
+
+        def run(transaction: Transaction) -> None:
+            for loss in losses:
+                done = live_bytes.get(loss.lease.task_id, 0)
+                self._guarded(transaction, loss.lease, lambda loss=loss, done=done: self._lose(transaction, loss, done))  # type: ignore[misc]
+
+        await self._write(run)
+
+    async def _write(self, run: Callable[[Transaction], None]) -> None:
+        while True:
+            try:
+                await self._store.write(run)
+            except StoreUnusable as error:
+                logger.error("%s; trying again", error, extra={"event": "store_unusable"})
+                await asyncio.sleep(_STORE_RETRY_S)
+            else:
+                return
+
+    @staticmethod
+    def _guarded(transaction: Transaction, lease: Lease, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StoreUnusable:
+            raise
+        except AutodlError as error:
+            logger.warning(
+                "task %d: a report came too late: %s",
+                lease.task_id,
+                error,
+                extra={"event": "report_late", "task_id": lease.task_id},
+            )
+
+    def _apply(self, transaction: Transaction, item: Admitted) -> None:
+        lease, report = item.lease, item.report
+        match report:
+            case Started():
+                self._started(transaction, lease, report)
+            case Ready():
+                self._ready(transaction, lease, report)
+            case Finished():
+                self._finished(transaction, lease, report)
+            case Failed():
+                self._failed(transaction, lease, report)
+            case Halted():
+                self._halted(transaction, lease, report)
+            case Returned():
+                self._let_go(transaction, lease, {})
+            case Note():
+                transaction.note(lease.task_id, transaction.state_of(lease.task_id, None), report.text)
+            case Discarded():
+                transaction.forget_part(lease.task_id)
+            case _:
+                raise AssertionError(f"not recorded: {report.type}")
+
+    def _started(self, transaction: Transaction, lease: Lease, report: Started) -> None:
+        self._ensure_started(transaction, lease)
+        transaction.describe(lease.task_id, _description(report, report.bytes_done, report.bytes_total, None))
+
+    def _ready(self, transaction: Transaction, lease: Lease, report: Ready) -> None:
+        size = report.identity.size_bytes
+        lease.size_bytes = size
+        transaction.describe(lease.task_id, _description(report, size, size, report.identity))
+        self._count(transaction, lease, report.http_status, report.bytes_received)
+
+    def _finished(self, transaction: Transaction, lease: Lease, report: Finished) -> None:
+        self._ensure_started(transaction, lease)
+        transaction.apply(
+            lease.task_id,
+            Change(
+                event=TaskEvent.FINISH,
+                dest=report.dest,
+                name=report.dest.rpartition("/")[2] or None,
+                forget_part=True,
+                bytes_done=report.size_bytes,
+                bytes_total=report.size_bytes,
+                streak=0,
+            ),
+        )
+
+    def _failed(self, transaction: Transaction, lease: Lease, report: Failed) -> None:
+        self._ensure_started(transaction, lease)
+        self._count(transaction, lease, report.http_status, report.bytes_received)
+        kept: dict[str, Any] = {
+            "bytes_done": report.bytes_done,
+            "part": report.part,
+            "forget_part": report.part is None,
+            "http_status": report.http_status or None,
+        }
+        if lease.outcome is not None:
+            self._let_go(transaction, lease, kept)
+            return
+        attempt = Attempt(
+            code=report.code,
+            streak=lease.streak,
+            progressed=report.bytes_done > lease.bytes_before,
+            retry_after_s=report.retry_after_s,
+        )
+        self._give_up_or_retry(transaction, lease, attempt, report.message, TaskEvent.POSTPONE, kept)
+
+    def _halted(self, transaction: Transaction, lease: Lease, report: Halted) -> None:
+        if report.bytes_received:
+            transaction.count_traffic(lease.uid, report.bytes_received)
+        kept = {"bytes_done": report.bytes_done, "part": report.part, "forget_part": report.part is None}
+        self._let_go(transaction, lease, kept)
+
+    def _lose(self, transaction: Transaction, loss: Loss, bytes_done: int) -> None:
+        lease = loss.lease
+        if lease.phase is LeasePhase.DISCARDING:
+            if loss.blamed or loss.no_account:  # who can't remove it now won't later: never in a circle
+                transaction.forget_part(lease.task_id)
+            return
+        if loss.no_account:
+            self._ensure_started(transaction, lease)
+            error = TaskError(code=FailureCode.ACCOUNT, message=loss.reason)
+            transaction.apply(lease.task_id, Change(event=TaskEvent.FAIL, error=error, detail=loss.reason))
+        elif loss.blamed and lease.outcome is None:
+            self._ensure_started(transaction, lease)
+            attempt = Attempt(
+                code=FailureCode.WORKER_LOST,
+                streak=lease.streak,
+                progressed=bytes_done > lease.bytes_before,
+            )
+            message = f"the worker was lost: {loss.reason}"
+            self._give_up_or_retry(
+                transaction, lease, attempt, message, TaskEvent.LOSE, {"bytes_done": bytes_done or None}
+            )
+        else:
+            self._let_go(transaction, lease, {})
+
+    def _give_up_or_retry(
+        self,
+        transaction: Transaction,
+        lease: Lease,
+        attempt: Attempt,
+        message: str,
+        retry_event: TaskEvent,
+        kept: dict[str, Any],
+    ) -> None:
+        decision = decide(attempt, self.retry, random.random())
+        error = TaskError(code=attempt.code.value, message=message)
+        if decision.delay_s is None:
+            change = Change(event=TaskEvent.FAIL, error=error, detail=message, streak=decision.streak, **kept)
+        else:
+            change = Change(
+                event=retry_event,
+                error=error,
+                detail=message,
+                streak=decision.streak,
+                retry_at=time.time() + decision.delay_s,
+                **kept,
+            )
+        transaction.apply(lease.task_id, change)
+        if decision.delay_s is None:
+            logger.info(
+                "task %d failed: %s",
+                lease.task_id,
+                message,
+                extra={"event": "task_failed", "task_id": lease.task_id, "uid": lease.uid},
+            )
+
+    def _let_go(self, transaction: Transaction, lease: Lease, kept: dict[str, Any]) -> None:
+        """A worker has let go of a task: do what its owner asked for, or queue it again."""
+        state = transaction.state_of(lease.task_id, None)
+        if lease.outcome is TaskEvent.CLEAR and state is TaskState.DOWNLOADING:
+            # It began after all, before the order reached it: running downloads are not cleared.
+            transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, **kept))
+        elif lease.outcome is not None:
+            transaction.apply(lease.task_id, Change(event=lease.outcome, **kept))
+        elif state is TaskState.DOWNLOADING:
+            transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, **kept))
+
+    @staticmethod
+    def _ensure_started(transaction: Transaction, lease: Lease) -> None:
+        if transaction.state_of(lease.task_id, None) is TaskState.ENQUEUED:
+            transaction.apply(lease.task_id, Change(event=TaskEvent.START, started_at=lease.assigned_at))
+
+    @staticmethod
+    def _count(transaction: Transaction, lease: Lease, http_status: int | None, received_bytes: int) -> None:
+        if http_status:
+            transaction.count_response(lease.uid, http_status)
+        if received_bytes:
+            transaction.count_traffic(lease.uid, received_bytes)
+
+
+def _description(
+    report: Started | Ready, bytes_done: int, bytes_total: int | None, identity: FileIdentity | None
+) -> Description:
+    return Description(
+        dir=report.dir,
+        name=report.name,
+        part=report.part,
+        bytes_done=bytes_done,
+        bytes_total=bytes_total,
+        http_status=report.http_status,
+        identity=identity,
+    )

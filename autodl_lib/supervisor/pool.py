@@ -1,0 +1,483 @@
+"""At most max_tasks_num workers: starts them, hands them work, checks what they report, notices their end.
+
+Runs as: the supervisor.  Talks to: workers (orders by pipe, reports by the queue), the forkserver, Outcomes.
+Security: what a worker reports is hostile. A report is decoded strictly, must carry a lease of that
+very worker, and must fit the tables of contract/worker_messages.py; otherwise the worker is killed and
+its tasks are lost, which is never success.
+Invariants: a lease goes only when what ended it is on disk, so a task is never handed out twice.
+How it fails: a dead worker, manager or forkserver is an event (pidfd); each is replaced, and tasks go on
+from their part files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from autodl_lib.contract.codec import decode_message, loads
+from autodl_lib.contract.errors import AutodlError
+from autodl_lib.contract.states import TaskEvent
+from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.contract.worker_messages import (
+    REPORTS,
+    Assign,
+    Bound,
+    Configure,
+    Discard,
+    Halt,
+    LeasePhase,
+    Progress,
+    Publish,
+    Report,
+    Retire,
+    TransferSettings,
+    WorkerState,
+)
+from autodl_lib.privilege.first_code import EXIT_DROP, EXIT_NO_ACCOUNT, EXIT_NO_QUEUE, WorkerStart, start_worker
+from autodl_lib.store.rows import Leftover, TaskSpec
+from autodl_lib.supervisor import processes
+from autodl_lib.supervisor.queue_link import QueueLink
+from autodl_lib.supervisor.scheduler import WorkerView
+from autodl_lib.supervisor.worker_handle import Lease, ReportRefused, Worker
+
+IDLE_TIMEOUT_S = 15.0
+HALT_TIMEOUT_S = 8.0
+SPAWN_TIMEOUT_S = 20.0
+
+_REPORT_KINDS: dict[str, type[Report]] = {report.type: report for report in REPORTS}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A report that passed all checks."""
+
+    worker: Worker
+    lease: Lease
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A lease whose worker has ended; `blamed` where this task may be the reason."""
+
+    lease: Lease
+    blamed: bool
+    no_account: bool
+    reason: str
+
+
+class Listener(Protocol):
+    """What the pool tells; each returns when it is on disk."""
+
+    async def reported(self, batch: list[Admitted]) -> None:
+        """Take reports, in order."""
+
+    async def lost(self, losses: list[Loss]) -> None:
+        """Take the loss of leases."""
+
+    def changed(self) -> None:
+        """A place or a worker has become free."""
+
+
+class Pool:
+    """The workers."""
+
+    def __init__(self, listener: Listener, tag: str, settings: TransferSettings) -> None:
+        self._listener = listener
+        self._tag = tag
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._context = processes.forkserver_context()
+        self._spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
+        self._link = QueueLink(self._context, self._spawner, self._take, self._queue_restarted)
+        self._workers: dict[str, Worker] = {}
+        self._starting: dict[str, Uid] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._leases: dict[TaskId, tuple[Worker | None, Lease]] = {}
+        self._empty = asyncio.Event()
+        self._closing = False
+        self._forkserver_pidfd = -1
+        self.live: dict[TaskId, Progress] = {}
+
+    # --- what the scheduler sees ---
+
+    def views(self) -> tuple[tuple[WorkerView, ...], int]:
+        """Return the workers that can take work, those still starting included, and how many are leaving."""
+        views = [
+            WorkerView(key=worker.key, uid=worker.uid, load=len(worker.leases), room=worker.room)
+            for worker in self._workers.values()
+            if not worker.retiring
+        ]
+        views += [WorkerView(key=key, uid=uid, load=1, room=1) for key, uid in self._starting.items()]
+        return tuple(views), sum(1 for worker in self._workers.values() if worker.retiring)
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work can be handed out."""
+        return self._link.up.is_set() and not self._closing
+
+    def is_live(self, worker_key: str) -> bool:
+        """Return whether a worker has started and may be given work."""
+        worker = self._workers.get(worker_key)
+        return worker is not None and not worker.retiring
+
+    def leased(self) -> set[TaskId]:
+        """Return the tasks that workers have."""
+        return set(self._leases)
+
+    def lease_of(self, task_id: TaskId) -> Lease | None:
+        """Return a task's lease, where a worker has it."""
+        held = self._leases.get(task_id)
+        return held[1] if held else None
+
+    def leased_by(self, uid: Uid) -> int:
+        """Return how many tasks of a user are with workers."""
+        return sum(1 for _, lease in self._leases.values() if lease.uid == uid)
+
+    # --- orders ---
+
+    def assign(self, worker_key: str, spec: TaskSpec) -> None:
+        """Hand a task to a live worker of its owner."""
+        worker = self._workers[worker_key]
+        lease = self._new_lease(spec)
+        self._leases[spec.id] = (worker, lease)
+        self._give(worker, lease)
+        worker.send(self._assignment(lease, spec))
+
+    def spawn(self, spec: TaskSpec) -> None:
+        """Start a worker for a task's owner and hand it the task."""
+        lease = self._new_lease(spec)
+        self._leases[spec.id] = (None, lease)
+        self._spawn(spec.uid, lease, self._assignment(lease, spec))
+
+    def discard(self, leftovers: list[Leftover], worker_key: str | None) -> None:
+        """Have part files of one user's settled tasks removed, by a worker that lives or a new one."""
+        for leftover in leftovers:
+            lease = Lease(
+                id=secrets.token_hex(8),
+                task_id=leftover.id,
+                uid=leftover.uid,
+                streak=0,
+                bytes_before=0,
+                identity=None,
+                phase=LeasePhase.DISCARDING,
+            )
+            order = Discard(lease=lease.id, dir=leftover.dir, part=leftover.part, tag=f"{self._tag}:{leftover.id}")
+            self._leases[leftover.id] = (None, lease)
+            if worker_key is None:
+                self._spawn(leftover.uid, lease, order)
+                return
+            worker = self._workers[worker_key]
+            self._leases[leftover.id] = (worker, lease)
+            self._give(worker, lease)
+            worker.send(order)
+
+    def publish(self, leases: list[Lease]) -> None:
+        """Let workers publish: what makes it safe is on disk."""
+        for lease in leases:
+            worker, _ = self._leases.get(lease.task_id, (None, lease))
+            if worker is not None and not lease.halting and lease.phase is LeasePhase.READY:
+                lease.phase = LeasePhase.PUBLISHING
+                worker.send(Publish(lease=lease.id))
+
+    def halt(self, lease: Lease, outcome: TaskEvent) -> None:
+        """Have a worker let go of a task: keeping its part for PAUSE, discarding it for CANCEL and CLEAR."""
+        lease.outcome = outcome
+        lease.halting = True
+        worker, _ = self._leases.get(lease.task_id, (None, lease))
+        if worker is None:
+            return  # it is still starting: the order follows its assignment
+        worker.send(Halt(lease=lease.id, discard=outcome is not TaskEvent.PAUSE))
+        self._loop.call_later(HALT_TIMEOUT_S, self._kill_if_held, worker, lease)
+
+    def retire(self, worker_key: str) -> None:
+        """Let a worker go."""
+        worker = self._workers.get(worker_key)
+        if worker is not None and not worker.retiring:
+            worker.retiring = True
+            worker.send(Retire())
+            self._loop.call_later(HALT_TIMEOUT_S, self._kill_if_alive, worker)
+
+    def end_lease(self, lease: Lease) -> None:
+        """Forget a lease: what ended it is on disk."""
+        worker, _ = self._leases.pop(lease.task_id, (None, lease))
+        self.live.pop(lease.task_id, None)
+        lease.phase = LeasePhase.ENDED
+        lease.ended.set()
+        if worker is None or worker.leases.pop(lease.id, None) is None:
+            return
+        if not worker.leases and worker.state is WorkerState.BUSY:
+            worker.move(WorkerState.IDLE)
+            worker.idle_timer = self._loop.call_later(IDLE_TIMEOUT_S, self.retire, worker.key)
+
+    def configure(self, settings: TransferSettings) -> None:
+        """Have new settings obeyed from the next assignments on."""
+        self._settings = settings
+        for worker in self._workers.values():
+            worker.send(Configure(settings=settings))
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Start the forkserver and the report queue.
+
+        Raises: OSError, EOFError.
+        """
+        await self._watch_forkserver()
+        await self._link.start()
+
+    async def close(self, timeout_s: float) -> None:
+        """Have all workers save their parts and end; kill what is left after `timeout_s` seconds."""
+        self._closing = True
+        for key in list(self._workers):
+            self.retire(key)
+        if self._workers or self._starting:
+            try:
+                await asyncio.wait_for(self._empty.wait(), timeout_s)
+            except TimeoutError:
+                logger.warning("workers did not end in time and are killed", extra={"event": "worker_killed"})
+                for worker in self._workers.values():
+                    worker.kill()
+        for task in list(self._tasks):
+            await asyncio.wait([task], timeout=1)
+        self._link.close()
+        if self._forkserver_pidfd >= 0:
+            self._loop.remove_reader(self._forkserver_pidfd)
+            os.close(self._forkserver_pidfd)
+        self._spawner.shutdown(wait=False)
+
+    def kill_all(self) -> None:
+        """Kill every worker at once."""
+        for worker in self._workers.values():
+            worker.kill()
+
+    # --- inside ---
+
+    def _new_lease(self, spec: TaskSpec) -> Lease:
+        return Lease(
+            id=secrets.token_hex(8),
+            task_id=spec.id,
+            uid=spec.uid,
+            streak=spec.streak,
+            bytes_before=spec.bytes_done,
+            identity=spec.identity,
+        )
+
+    def _assignment(self, lease: Lease, spec: TaskSpec) -> Assign:
+        return Assign(
+            lease=lease.id,
+            task_id=spec.id,
+            tag=f"{self._tag}:{spec.id}",
+            url=spec.url,
+            dir=spec.dir,
+            output=spec.output,
+            headers=spec.headers,
+            limit_rate_bps=spec.limit_rate_bps,
+            on_conflict=spec.on_conflict,
+            name=spec.name,
+            part=spec.part,
+            identity=spec.identity,
+        )
+
+    def _give(self, worker: Worker, lease: Lease) -> None:
+        worker.leases[lease.id] = lease
+        if worker.idle_timer is not None:
+            worker.idle_timer.cancel()
+            worker.idle_timer = None
+        if worker.state is WorkerState.IDLE:
+            worker.move(WorkerState.BUSY)
+
+    def _spawn(self, uid: Uid, lease: Lease, order: Assign | Discard) -> None:
+        key = secrets.token_hex(8)
+        self._starting[key] = uid
+        self._run(self._start_worker(key, uid, lease, order))
+
+    async def _start_worker(self, key: str, uid: Uid, lease: Lease, order: Assign | Discard) -> None:
+        start = WorkerStart(
+            uid=uid,
+            key=key,
+            queue_address=self._link.address,
+            queue_key=self._link.key,
+            queue_ident=self._link.ident,
+        )
+        reader, writer = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=start_worker, name=f"worker-{uid}", args=(start, reader))
+        starting = self._loop.run_in_executor(self._spawner, processes.start, process)
+        try:
+            pidfd = await asyncio.wait_for(asyncio.shield(starting), SPAWN_TIMEOUT_S)
+        except (OSError, EOFError, TimeoutError) as error:
+            if isinstance(error, TimeoutError):
+                processes.kill_forkserver()
+            logger.error(
+                "can't start a worker: %s",
+                error or "the forkserver does not answer",
+                extra={"event": "worker_start_failed"},
+            )
+            await asyncio.sleep(0.5)
+            del self._starting[key]
+            writer.close()
+            reader.close()
+            await self._listener.lost([Loss(lease=lease, blamed=False, no_account=False, reason="no worker started")])
+            self._listener.changed()
+            return
+        reader.close()
+        del self._starting[key]
+        worker = Worker(key, uid, process, writer, pidfd)
+        self._workers[key] = worker
+        self._empty.clear()
+        worker.on_exit(lambda: self._ended(worker))
+        if lease.phase is not LeasePhase.ENDED:
+            self._leases[lease.task_id] = (worker, lease)
+            self._give(worker, lease)
+        worker.send(Configure(settings=self._settings), order)
+        if lease.outcome is not None:
+            self.halt(lease, lease.outcome)
+        if self._closing:
+            self.retire(key)
+
+    async def _take(self, texts: list[str]) -> None:
+        """Decode and check what was drained, and pass it on."""
+        batch: list[Admitted] = []
+        for text in texts:
+            try:
+                document = loads(text)
+            except AutodlError:
+                continue  # nobody's: a worker that garbles its own key is silent, and lost in time
+            if not isinstance(document, dict) or not isinstance(document.get("reports"), list):
+                continue
+            worker = self._workers.get(str(document.get("worker")))
+            if worker is None:
+                continue
+            try:
+                batch += self._admit(worker, document["reports"])
+            except (AutodlError, ReportRefused) as error:
+                self._distrust(worker, str(error))
+        if batch:
+            await self._listener.reported(batch)
+        self._listener.changed()
+
+    def _admit(self, worker: Worker, documents: list[object]) -> list[Admitted]:
+        admitted = []
+        for document in documents:
+            report = decode_message(_REPORT_KINDS, document)
+            lease = worker.admit(report)
+            if lease is None:
+                worker.move(WorkerState.BOUND)
+                worker.move(WorkerState.BUSY if worker.leases else WorkerState.IDLE)
+                continue
+            if isinstance(report, Bound):
+                continue
+            if isinstance(report, Progress):
+                self.live[lease.task_id] = report
+            elif report.type in ("ready", "failed", "halted", "finished"):
+                worker.set_pace(lease)
+            admitted.append(Admitted(worker=worker, lease=lease, report=report))
+        return admitted
+
+    def _distrust(self, worker: Worker, why: str) -> None:
+        logger.error(
+            "worker %d of uid %d broke the protocol and is killed: %s",
+            worker.pid,
+            worker.uid,
+            why,
+            extra={"event": "worker_distrusted", "uid": worker.uid},
+        )
+        worker.kill()
+
+    def _ended(self, worker: Worker) -> None:
+        """A worker's process is gone; what it reported before that may still be on its way."""
+        self._loop.remove_reader(worker.pidfd)
+        was_retiring, worker.retiring = worker.retiring, True
+        self._run(self._lose(worker, was_retiring))
+
+    async def _lose(self, worker: Worker, was_retiring: bool) -> None:
+        await self._link.settle()
+        del self._workers[worker.key]
+        status = worker.process.exitcode or 0
+        worker.release()
+        leases = list(worker.leases.values())
+        if leases:
+            forgiven = was_retiring or status == EXIT_NO_QUEUE
+            first = min(leases, key=lambda lease: (lease.phase is not LeasePhase.STARTED, lease.begun_mono))
+            reason = _reason(status)
+            losses = [
+                Loss(
+                    lease=lease,
+                    blamed=not forgiven and lease is first,
+                    no_account=status == EXIT_NO_ACCOUNT,
+                    reason=reason,
+                )
+                for lease in leases
+            ]
+            if not forgiven:
+                logger.warning(
+                    "worker %d of uid %d was lost: %s",
+                    worker.pid,
+                    worker.uid,
+                    reason,
+                    extra={"event": "worker_lost", "uid": worker.uid},
+                )
+            await self._listener.lost(losses)
+        if not self._workers and not self._starting:
+            self._empty.set()
+        self._listener.changed()
+
+    def _queue_restarted(self) -> None:
+        """The report queue died, or is there again: workers of the old one can't report, and go."""
+        if not self._link.up.is_set():
+            for key in list(self._workers):
+                self.retire(key)
+        self._listener.changed()
+
+    async def _watch_forkserver(self) -> None:
+        self._forkserver_pidfd = await self._loop.run_in_executor(self._spawner, processes.ensure_forkserver)
+        self._loop.add_reader(self._forkserver_pidfd, self._forkserver_ended)
+
+    def _forkserver_ended(self) -> None:
+        self._loop.remove_reader(self._forkserver_pidfd)
+        os.close(self._forkserver_pidfd)
+        self._forkserver_pidfd = -1
+        if not self._closing:
+            logger.warning("the forkserver ended; starting another", extra={"event": "forkserver_lost"})
+            self._run(self._watch_forkserver())
+
+    def _kill_if_held(self, worker: Worker, lease: Lease) -> None:
+        if lease.id in worker.leases:
+            logger.warning(
+                "worker %d does not let go of task %d and is killed",
+                worker.pid,
+                lease.task_id,
+                extra={"event": "worker_killed", "task_id": lease.task_id},
+            )
+            worker.kill()
+
+    def _kill_if_alive(self, worker: Worker) -> None:
+        if worker.state is not WorkerState.RETIRED:
+            worker.kill()
+
+    def _run(self, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except Exception:  # a defect here must be seen, not swallowed with the task
+                logger.exception("internal error in the pool", extra={"event": "defect"})
+
+        task = self._loop.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _reason(status: int) -> str:
+    if status == EXIT_NO_ACCOUNT:
+        return "the user has no account on this machine any more"
+    if status == EXIT_DROP:
+        return "the worker could not become the task's user"
+    return f"killed by signal {-status}" if status < 0 else f"exited with status {status}"

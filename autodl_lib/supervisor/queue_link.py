@@ -1,0 +1,179 @@
+"""The supervisor's link to the report queue: starts its process, drains it, starts another when it dies.
+
+Runs as: the supervisor; `drain` waits on a thread.
+Talks to: the manager's process (untrusted), the pool.
+Invariants: a batch of reports is handed over only when the one before it is on disk, so reports wait in
+the manager and not in the supervisor's memory, and come together in one commit when the disk is slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkServerContext
+
+from autodl_lib.supervisor import processes
+from autodl_lib.supervisor.report_queue import QueueClient, serve_reports
+
+_READY_TIMEOUT_S = 20.0
+_RESTART_DELAY_S = 0.5
+_SETTLE_TIMEOUT_S = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class QueueLink:
+    """One manager at a time; `address`, `key` and `ident` are what a new worker needs."""
+
+    def __init__(
+        self,
+        context: ForkServerContext,
+        spawner: ThreadPoolExecutor,
+        on_texts: Callable[[list[str]], Awaitable[None]],
+        on_restart: Callable[[], None],
+    ) -> None:
+        """`on_texts` takes what was drained and returns when it is on disk; `on_restart` hears of a death."""
+        self._context = context
+        self._spawner = spawner
+        self._on_texts = on_texts
+        self._on_restart = on_restart
+        self._loop = asyncio.get_running_loop()
+        self._client: QueueClient | None = None
+        self._pidfd = -1
+        self._number = 0
+        self._closing = False
+        self._marks: dict[str, asyncio.Event] = {}
+        self.address = ""
+        self.key = b""
+        self.up = asyncio.Event()
+
+    @property
+    def ident(self) -> str:
+        """The name of the queue's object in its manager."""
+        return self._client.ident if self._client else ""
+
+    async def start(self) -> None:
+        """Start the manager's process and begin to drain.
+
+        Raises: OSError, EOFError.
+        """
+        self._number += 1
+        self.address = f"reports-{self._number}.sock"
+        self.key = secrets.token_bytes(32)
+        secret = secrets.token_hex(16)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.address)
+        reader, writer = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=serve_reports, name="report-queue", args=(self.address, self.key, secret, writer)
+        )
+        self._pidfd = await self._loop.run_in_executor(self._spawner, processes.start, process)
+        writer.close()
+        self._loop.add_reader(self._pidfd, self._ended)
+
+        def connect() -> QueueClient:
+            with reader:
+                if not reader.poll(_READY_TIMEOUT_S):
+                    raise OSError("the report queue does not start")
+                reader.recv_bytes(16)
+            return QueueClient(self.address, self.key, secret)
+
+        try:
+            self._client = await asyncio.to_thread(connect)
+        except (OSError, EOFError):
+            self._kill()
+            raise
+        self.up.set()
+        threading.Thread(target=self._drain, args=(self._client,), name="report-drain", daemon=True).start()
+        logger.debug("report queue started", extra={"event": "queue_started", "pid": process.pid})
+
+    async def settle(self) -> None:
+        """Return when all that was put into the queue before this call has been handed over."""
+        client = self._client
+        if client is None or not self.up.is_set():
+            return
+        mark = secrets.token_hex(8)
+        passed = self._marks[mark] = asyncio.Event()
+        try:
+            async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+                await asyncio.to_thread(client.put, mark)
+                await passed.wait()
+        except (OSError, EOFError, TimeoutError):
+            pass
+        finally:
+            del self._marks[mark]
+
+    def close(self) -> None:
+        """End the manager."""
+        self._closing = True
+        if self._client is not None:
+            self._client.close()
+        if self._pidfd >= 0:
+            self._kill()
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.address)
+
+    def _drain(self, client: QueueClient) -> None:
+        """Thread: drain until the manager is gone."""
+        try:
+            while not self._closing:
+                texts = client.drain()
+                if texts:
+                    asyncio.run_coroutine_threadsafe(self._hand_over(texts), self._loop).result()
+        except (OSError, EOFError):
+            pass
+        except RuntimeError:  # the loop is closed: the daemon has ended
+            return
+        if not self._closing:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._failed, client)
+
+    async def _hand_over(self, texts: list[str]) -> None:
+        await self._on_texts([text for text in texts if text not in self._marks])
+        for text in texts:
+            if text in self._marks:
+                self._marks[text].set()
+
+    def _failed(self, client: QueueClient) -> None:
+        if client is self._client:
+            self._kill()
+
+    def _kill(self) -> None:
+        if self._pidfd >= 0:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _ended(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        was_up = self.up.is_set()
+        self.up.clear()
+        self._client = None
+        if self._closing:
+            return
+        logger.warning("the report queue ended; starting another", extra={"event": "queue_lost"})
+        if was_up:
+            self._on_restart()
+            self._restart_task = self._loop.create_task(self._restart())
+
+    async def _restart(self) -> None:
+        while not self._closing:
+            try:
+                await self.start()
+            except (OSError, EOFError) as error:
+                logger.error("the report queue does not start: %s", error, extra={"event": "queue_lost"})
+                await asyncio.sleep(_RESTART_DELAY_S)
+            else:
+                self._on_restart()
+                return

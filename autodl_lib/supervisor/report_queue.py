@@ -1,0 +1,149 @@
+"""The queue that workers report to: a multiprocessing Manager in an unprivileged process of its own.
+
+Runs as: `autodl` or `nobody` under a root daemon (the process), root (the supervisor's end of it).
+Talks to: workers (untrusted), the supervisor.
+Security: the wire is xmlrpclib's XML, never pickle, which would let a worker run code in whoever reads.
+The socket is bound before the drop in a folder that only the supervisor's user enters, so workers
+connect before their own drop. `drain` takes a secret that workers don't know; `shutdown` and the rest of
+a Manager's own functions are not served. What comes out is text: who reads it decodes strictly.
+How it fails: the supervisor sees the process end (pidfd) or `drain` fail, and starts another.
+"""
+
+from __future__ import annotations
+
+import collections
+import hmac
+import os
+import signal
+import socket
+import threading
+import xmlrpc.client
+from multiprocessing.connection import Client, Connection
+from multiprocessing.managers import BaseManager, Server
+from typing import Any
+
+from autodl_lib.contract.worker_messages import MAX_REPORT_BYTES
+from autodl_lib.privilege.first_code import drop_manager
+
+QUEUE_NAME = "reports"
+DRAIN_TIMEOUT_S = 3600.0
+MAX_DRAINED = 256
+
+_MAX_WAITING = 20_000
+_MAX_DRAIN_BYTES = 2 * MAX_DRAINED * MAX_REPORT_BYTES
+
+
+class Reports:
+    """What is put waits here, in order, until it is drained; a full queue makes `put` wait."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self._texts: collections.deque[str] = collections.deque()
+        self._changed = threading.Condition()
+
+    def put(self, text: str) -> None:
+        """Take one worker's text."""
+        if not isinstance(text, str) or len(text) > MAX_REPORT_BYTES:
+            raise ValueError("not a report")
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._texts) < _MAX_WAITING)
+            self._texts.append(text)
+            self._changed.notify_all()
+
+    def drain(self, secret: str, timeout_s: float) -> list[str]:
+        """Return what waits, at most MAX_DRAINED texts; wait for the first one up to `timeout_s` seconds."""
+        if not isinstance(secret, str) or not hmac.compare_digest(secret, self._secret):
+            raise PermissionError("not for you")
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._texts), timeout_s)
+            drained = [self._texts.popleft() for _ in range(min(len(self._texts), MAX_DRAINED))]
+            self._changed.notify_all()
+            return drained
+
+
+class ReportServer(Server):
+    """A Manager's server that serves nothing but creating and using registered objects."""
+
+    public = ["create", "accept_connection", "get_methods", "dummy", "incref", "decref"]
+
+
+class ReportManager(BaseManager):
+    """The Manager; its server speaks XML."""
+
+    _Server = ReportServer
+
+
+def serve_reports(address: str, key: bytes, secret: str, ready: Connection) -> None:
+    """Bind `address`, drop privileges, say so on `ready`, and serve until killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    queue = Reports(secret)
+    ReportManager.register(QUEUE_NAME, callable=lambda: queue, exposed=("put", "drain"))
+    server = ReportManager(address=address, authkey=key, serializer="xmlrpclib").get_server()
+    drop_manager()
+    ready.send_bytes(b"ready")
+    ready.close()
+    server.serve_forever()
+
+
+class QueueClient:
+    """The supervisor's end: creates the queue's object, then drains it; blocking, one thread only."""
+
+    def __init__(self, address: str, key: bytes, secret: str) -> None:
+        """Connect to a manager that is ready.
+
+        Raises: OSError, EOFError.
+        """
+        self._secret = secret
+        with Client(address, family="AF_UNIX", authkey=key) as connection:
+            created = _request(connection, (None, "create", (QUEUE_NAME,), {}))
+        self.ident = str(created[0])
+        self._connection = self._connect(address, key)
+        self._putting = self._connect(address, key)
+        self._put_lock = threading.Lock()
+
+    def drain(self) -> list[str]:
+        """Return the texts that wait, at once or when the first one comes; may be empty after an hour.
+
+        Raises: OSError, EOFError when the manager is gone or talks nonsense.
+        """
+        texts = _request(self._connection, (self.ident, "drain", (self._secret, DRAIN_TIMEOUT_S), {}))
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise OSError("the report queue answered nonsense")
+        return texts
+
+    def put(self, text: str) -> None:
+        """Put a text of the supervisor's own, to see it come out behind all that was put before; any thread.
+
+        Raises: OSError, EOFError.
+        """
+        with self._put_lock:
+            _request(self._putting, (self.ident, "put", (text,), {}))
+
+    def close(self) -> None:
+        """End a `drain` that waits on another thread, and close."""
+        try:
+            peer = socket.socket(fileno=os.dup(self._connection.fileno()))
+            peer.shutdown(socket.SHUT_RDWR)
+            peer.close()
+        except OSError:
+            pass
+
+    @staticmethod
+    def _connect(address: str, key: bytes) -> Connection:
+        connection = Client(address, family="AF_UNIX", authkey=key)
+        _request(connection, (None, "accept_connection", ("supervisor",), {}))
+        return connection
+
+
+def _request(connection: Connection, request: tuple[Any, ...]) -> Any:
+    connection.send_bytes(xmlrpc.client.dumps((request,), None, None, None, True).encode("ascii"))
+    try:
+        reply = xmlrpc.client.loads(connection.recv_bytes(_MAX_DRAIN_BYTES))[0][0]
+    except (OSError, EOFError):
+        raise
+    except Exception as error:  # expat, xmlrpc and codecs each have their own
+        raise OSError(f"the report queue answered nonsense: {error}") from error
+    if not isinstance(reply, list) or len(reply) != 2 or reply[0] != "#RETURN":
+        raise OSError("the report queue refused a request")
+    return reply[1]

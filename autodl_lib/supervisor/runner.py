@@ -1,0 +1,255 @@
+"""Keeps the pool full: asks the scheduler whenever something has changed, and does what it says.
+
+Runs as: the supervisor.  Talks to: the store (reads), the scheduler, the pool, the outcomes.
+Invariants: no polling; it runs when work, a slot, a setting or a hold changed, and when a retry is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from typing import assert_never
+
+from autodl_lib.contract.errors import StoreUnusable
+from autodl_lib.contract.settings import Settings
+from autodl_lib.contract.states import TaskEvent, TaskState
+from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.contract.worker_messages import LeasePhase
+from autodl_lib.store.rows import Moved
+from autodl_lib.store.store import Store
+from autodl_lib.supervisor.outcomes import Outcomes
+from autodl_lib.supervisor.pool import Admitted, Loss, Pool
+from autodl_lib.supervisor.scheduler import AssignTask, RetireWorker, Snapshot, SpawnWorker, UserQueue, WorkerView, plan
+
+EVERYBODY = Uid(-1)
+"""The uid that stands for all users' queues in a hold."""
+
+_DUE_BATCH = 1000
+_LONGEST_TIMER_S = 300.0
+_LEFTOVER_BATCH = 100
+
+_SET_ASIDE = {
+    TaskState.PAUSED: TaskEvent.PAUSE,
+    TaskState.CANCELLED: TaskEvent.CANCEL,
+    TaskState.CLEARED: TaskEvent.CLEAR,
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Runner:
+    """The pool's listener, and the one who plans."""
+
+    def __init__(self, store: Store, settings: Settings, max_tasks_num: int) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._outcomes = Outcomes(store, settings.retry)
+        self._settings = settings
+        self._turns = itertools.count(1)
+        self._served: dict[Uid, int] = {}
+        self._planned: asyncio.Handle | None = None
+        self._due_timer: asyncio.TimerHandle | None = None
+        self._hold_timer: asyncio.TimerHandle | None = None
+        self._due_task: asyncio.Future[int] | None = None
+        self._leftovers = True
+        self.max_tasks_num = max_tasks_num
+        self.holds = store.read.holds()
+        self.pool: Pool | None = None
+        store.listen(self._committed)
+
+    # --- what others call ---
+
+    def attach(self, pool: Pool) -> None:
+        """Begin to fill a pool that has started."""
+        self.pool = pool
+        self._set_due_timer()
+        self.changed()
+
+    def configure(self, settings: Settings) -> None:
+        """Obey new settings."""
+        self._settings = settings
+        self._outcomes.retry = settings.retry
+        self.changed()
+
+    def changed(self) -> None:
+        """Plan soon: something has changed."""
+        if self._planned is None:
+            self._planned = self._loop.call_soon(self._plan)
+
+    def hold(self, uid: Uid, until: float | None) -> None:
+        """Hold a user's queue, or everybody's, from now on (it is on disk already)."""
+        self.holds[uid] = until
+        self.changed()
+
+    def lift_hold(self, uid: Uid) -> None:
+        """Let a queue run again."""
+        self.holds.pop(uid, None)
+        self.changed()
+
+    def held(self, uid: Uid) -> tuple[bool, float | None]:
+        """Return whether a user's queue is held, by them or for everybody, and until when."""
+        now = time.time()
+        found = [until for key in (uid, EVERYBODY) if key in self.holds and _active(until := self.holds[key], now)]
+        if not found:
+            return False, None
+        return True, None if None in found else max(until for until in found if until is not None)
+
+    def set_max_tasks(self, number: int) -> None:
+        """Change how many tasks may run at once; running ones beyond it go on to their end."""
+        self.max_tasks_num = number
+        self.changed()
+
+    # --- what the pool tells ---
+
+    async def reported(self, batch: list[Admitted]) -> None:
+        """Record reports, then do what follows from them."""
+        recorded = await self._outcomes.record(batch)
+        if self.pool is None:
+            return
+        for lease in recorded.ended:
+            self.pool.end_lease(lease)
+        self.pool.publish(recorded.publish)
+
+    async def lost(self, losses: list[Loss]) -> None:
+        """Record the loss of leases."""
+        if self.pool is None:
+            return
+        live = {task_id: progress.bytes_done for task_id, progress in self.pool.live.items()}
+        await self._outcomes.record_losses(losses, {int(task_id): done for task_id, done in live.items()})
+        for loss in losses:
+            self.pool.end_lease(loss.lease)
+        self._leftovers = True
+
+    # --- planning ---
+
+    def _committed(self, moved: list[Moved]) -> None:
+        for move in moved:
+            if move.new is TaskState.RETRYING:
+                self._set_due_timer()
+            if move.new in _SET_ASIDE:
+                self._leftovers = True
+                self._take_back(move)
+        self.changed()
+
+    def _take_back(self, move: Moved) -> None:
+        """A task was set aside in the very moment in which it was handed out: have it let go."""
+        if self.pool is None:
+            return
+        for task_id in self.pool.leased() if move.id is None else [move.id]:
+            lease = self.pool.lease_of(task_id)
+            if lease is None or lease.uid != move.uid or lease.outcome is not None:
+                continue
+            task = self._store.read.task(task_id)
+            if task is not None and task.state in _SET_ASIDE and lease.phase is not LeasePhase.DISCARDING:
+                self.pool.halt(lease, _SET_ASIDE[task.state])
+
+    def _plan(self) -> None:
+        self._planned = None
+        pool = self.pool
+        if pool is None or not pool.ready:
+            return
+        views, leaving = pool.views()
+        if self._leftovers:
+            self._remove_leftovers(pool, views)
+            views, leaving = pool.views()
+        users = self._users(pool, views)
+        snapshot = Snapshot(slots=self.max_tasks_num, workers=views, leaving=leaving, users=users)
+        for action in plan(snapshot):
+            match action:
+                case AssignTask(worker_key=key, task_id=task_id):
+                    self._hand_out(pool, task_id, key)
+                case SpawnWorker(task_id=task_id):
+                    self._hand_out(pool, task_id, None)
+                case RetireWorker(worker_key=key):
+                    pool.retire(key)
+                case _:
+                    assert_never(action)
+
+    def _users(self, pool: Pool, views: tuple[WorkerView, ...]) -> tuple[UserQueue, ...]:
+        busy = sum(1 for view in views if view.load)
+        room = sum(max(0, view.room - view.load) for view in views if view.load)
+        need = max(0, self.max_tasks_num - busy) + room
+        if need == 0:
+            return ()
+        now = time.time()
+        leased = pool.leased()
+        limit = self._settings.limits.running or self.max_tasks_num
+        users = []
+        for uid in self._store.counters.users_with([TaskState.ENQUEUED]):
+            if self._is_held(uid, now):
+                continue
+            head = self._store.read.waiting(uid, need + len(leased))
+            waiting = tuple(task_id for task_id in head if task_id not in leased)[:need]
+            if waiting:
+                users.append(UserQueue(uid=uid, waiting=waiting, served=self._served.get(uid, 0), running_limit=limit))
+        return tuple(users)
+
+    def _hand_out(self, pool: Pool, task_id: TaskId, worker_key: str | None) -> None:
+        spec = self._store.read.spec(task_id)
+        if spec is None:
+            return
+        self._served[spec.uid] = next(self._turns)
+        if worker_key is None:
+            pool.spawn(spec)
+        else:
+            pool.assign(worker_key, spec)
+
+    def _remove_leftovers(self, pool: Pool, views: tuple[WorkerView, ...]) -> None:
+        """Have part files of settled tasks removed by their owner's worker, or one more where a place is free."""
+        leased = pool.leased()
+        leftovers = [left for left in self._store.read.leftovers(_LEFTOVER_BATCH) if left.id not in leased]
+        self._leftovers = bool(leftovers)
+        places = self.max_tasks_num - len(views)
+        for uid, group in itertools.groupby(leftovers, key=lambda leftover: leftover.uid):
+            mine = [view.key for view in views if view.uid == uid and pool.is_live(view.key)]
+            if mine:
+                pool.discard(list(group), mine[0])
+            elif places > 0:
+                places -= 1
+                pool.discard(list(group)[:1], None)
+
+    # --- time ---
+
+    def _is_held(self, uid: Uid, now: float) -> bool:
+        until = [self.holds[key] for key in (uid, EVERYBODY) if key in self.holds]
+        active = [moment for moment in until if _active(moment, now)]
+        ends = [moment for moment in active if moment is not None]
+        if ends and self._hold_timer is None:
+            self._hold_timer = self._loop.call_later(_delay(min(ends) - now), self._hold_ran_out)
+        return bool(active)
+
+    def _hold_ran_out(self) -> None:
+        self._hold_timer = None
+        self.changed()
+
+    def _set_due_timer(self) -> None:
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        due = self._store.read.next_due()
+        if due is not None:
+            self._due_timer = self._loop.call_later(_delay(due - time.time()), self._enqueue_due)
+
+    def _enqueue_due(self) -> None:
+        self._due_timer = None
+        if self._due_task is not None:
+            return
+        self._due_task = self._store.write(lambda transaction: transaction.enqueue_due(time.time(), _DUE_BATCH))
+        self._due_task.add_done_callback(self._due_done)
+
+    def _due_done(self, _: asyncio.Future[int]) -> None:
+        self._due_task = None
+        with contextlib.suppress(StoreUnusable):
+            self._set_due_timer()
+
+
+def _active(until: float | None, now: float) -> bool:
+    return until is None or until > now
+
+
+def _delay(seconds: float) -> float:
+    """Bound a timer: a clock that was set is noticed within minutes."""
+    return min(max(seconds, 0.0) + 0.001, _LONGEST_TIMER_S)

@@ -1,0 +1,31 @@
+"""Reading autodl.toml.
+
+Runs as: the supervisor.  Talks to: the configuration file, which is root's (or the private daemon's user's).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from autodl_lib.contract.errors import BadSettings
+from autodl_lib.contract.settings import Settings, settings_from_toml
+
+
+def read_settings(path: Path, *, required: bool) -> Settings:
+    """Return the settings of a file; a missing one means defaults unless it is `required`.
+
+    Raises: BadSettings.
+    """
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except FileNotFoundError:
+        if required:
+            raise BadSettings(f"there is no configuration file {path}") from None
+        return Settings()
+    except OSError as error:
+        raise BadSettings(f"can't read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path}: {error}") from None
+    return settings_from_toml(document, str(path))

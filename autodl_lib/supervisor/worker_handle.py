@@ -1,0 +1,174 @@
+"""One worker as the supervisor knows it: its process, its pipe, its state, and what was assigned to it.
+
+Runs as: the supervisor.  Talks to: the worker's pipe, which never blocks the loop.
+Invariants: `state` moves along WORKER_MOVES alone, a lease's phase along LEASE_PERMITS alone.
+How it fails: a worker that doesn't read its orders is killed when OUTBOX_LIMIT_BYTES wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from autodl_lib.contract.codec import dumps, message_to_json
+from autodl_lib.contract.states import TaskEvent
+from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.contract.worker_messages import (
+    LEASE_PERMITS,
+    WORKER_MOVES,
+    WORKER_PERMITS,
+    Bound,
+    FileIdentity,
+    LeasePhase,
+    Order,
+    Report,
+    WorkerState,
+)
+
+OUTBOX_LIMIT_BYTES = 8 * 1024 * 1024
+MAX_ROOM = 48
+ROOM_HORIZON_S = 0.15
+"""How much work, by a worker's recent pace, is handed to it ahead."""
+
+
+class ReportRefused(Exception):
+    """A worker said something that it may not say now."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Lease:
+    """One assignment; `outcome` is what its owner has asked for meanwhile (PAUSE, CANCEL or CLEAR)."""
+
+    id: str
+    task_id: TaskId
+    uid: Uid
+    streak: int
+    bytes_before: int
+    identity: FileIdentity | None
+    phase: LeasePhase = LeasePhase.ASSIGNED
+    assigned_at: float = field(default_factory=time.time)
+    begun_mono: float = field(default_factory=time.monotonic)
+    outcome: TaskEvent | None = None
+    halting: bool = False
+    size_bytes: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Worker:
+    """A live worker."""
+
+    def __init__(self, key: str, uid: Uid, process: BaseProcess, orders: Connection, pidfd: int) -> None:
+        self.key = key
+        self.uid = uid
+        self.process = process
+        self.pidfd = pidfd
+        self.state = WorkerState.SPAWNED
+        self.retiring = False
+        self.leases: dict[str, Lease] = {}
+        self.idle_timer: asyncio.TimerHandle | None = None
+        self._pace_s = 2 * ROOM_HORIZON_S
+        self._last_end_mono = 0.0
+        self._orders = orders
+        self._outbox = bytearray()
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(orders.fileno(), False)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self.process.pid or 0
+
+    @property
+    def room(self) -> int:
+        """How many assignments it may have at once, by the pace of its recent ones."""
+        if self.retiring:
+            return 0
+        return max(1, min(MAX_ROOM, int(ROOM_HORIZON_S / self._pace_s)))
+
+    def move(self, state: WorkerState) -> None:
+        """Change the state along the table."""
+        if state not in WORKER_MOVES[self.state]:
+            raise ReportRefused(f"a worker that is {self.state} can't become {state}")
+        self.state = state
+
+    def admit(self, report: Report) -> Lease | None:
+        """Check a report against the tables and move its lease; None for `bound`, which has none.
+
+        Raises: ReportRefused.
+        """
+        if report.type not in WORKER_PERMITS[self.state]:
+            raise ReportRefused(f"{report.type} from a worker that is {self.state}")
+        if isinstance(report, Bound):
+            if not secrets.compare_digest(report.lease, self.key):
+                raise ReportRefused("bound with a wrong key")
+            return None
+        lease = self.leases.get(report.lease)
+        if lease is None:
+            raise ReportRefused(f"{report.type} without a lease")
+        phase = LEASE_PERMITS[lease.phase].get(report.type)
+        if phase is None:
+            raise ReportRefused(f"{report.type} for an assignment that is {lease.phase}")
+        if report.type == "finished" and lease.phase is LeasePhase.ASSIGNED and lease.identity is None:
+            raise ReportRefused("finished without having been ready")
+        if report.type == "halted" and not lease.halting and not self.retiring:
+            raise ReportRefused("halted without an order to")
+        lease.phase = phase
+        return lease
+
+    def set_pace(self, lease: Lease) -> None:
+        """Take in how long an assignment, which has just come to its end, occupied the worker."""
+        now = time.monotonic()
+        elapsed_s = now - max(lease.begun_mono, self._last_end_mono)
+        self._last_end_mono = now
+        self._pace_s = max(0.001, 0.7 * min(self._pace_s, 2 * ROOM_HORIZON_S) + 0.3 * elapsed_s)
+
+    def send(self, *orders: Order) -> None:
+        """Write orders to the pipe, now or when it takes more; a dead worker's pipe swallows them."""
+        for order in orders:
+            self._outbox += dumps(message_to_json(order))
+        if len(self._outbox) > OUTBOX_LIMIT_BYTES:
+            self.kill()
+            return
+        self._flush()
+
+    def _flush(self) -> None:
+        descriptor = self._orders.fileno() if not self._orders.closed else -1
+        try:
+            while self._outbox and descriptor >= 0:
+                written = os.write(descriptor, self._outbox[:65536])
+                del self._outbox[:written]
+        except BlockingIOError:
+            self._loop.add_writer(descriptor, self._flush)
+            return
+        except OSError:
+            self._outbox.clear()
+        if descriptor >= 0:
+            self._loop.remove_writer(descriptor)
+
+    def kill(self) -> None:
+        """End the process at once; its end is seen through the pidfd."""
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        """Call back on the loop when the process has ended."""
+        self._loop.add_reader(self.pidfd, callback)
+
+    def release(self) -> None:
+        """Close what belongs to a worker that has ended."""
+        self.state = WorkerState.RETIRED
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
+        self._loop.remove_reader(self.pidfd)
+        os.close(self.pidfd)
+        if not self._orders.closed:
+            self._loop.remove_writer(self._orders.fileno())
+            self._orders.close()

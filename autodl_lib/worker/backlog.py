@@ -1,0 +1,203 @@
+"""The worker's assignments: who waits, who transfers, who awaits leave to publish.
+
+Runs as: the task's owner.  Talks to: sessions; answers orders.
+One session transfers at a time. One that completed before anybody heard of its start makes room for the next at
+once, so small files flow; one that was visible keeps its place until it has ended.
+Invariants: at most one visible session; at most MOST_AWAITING complete ones; a waiting assignment goes back as soon
+as the one before it takes long.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from autodl_lib.contract.worker_messages import (
+    Assign,
+    Configure,
+    Discard,
+    Discarded,
+    Halt,
+    Order,
+    Publish,
+    Retire,
+    Returned,
+)
+from autodl_lib.worker.folder import Folder
+from autodl_lib.worker.part_file import discard_part
+from autodl_lib.worker.session import Facilities, Phase, Session
+from autodl_lib.worker.sync_thread import SyncJob
+from autodl_lib.worker.verdicts import TaskFailed
+
+MOST_AWAITING = 64
+RETURN_AFTER_S = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+class Backlog:
+    """All assignments of one worker."""
+
+    def __init__(self, facilities: Facilities) -> None:
+        self.is_retiring = False
+        self._facilities = facilities
+        self._waiting: deque[Session] = deque()
+        self._current: Session | None = None
+        self._awaiting: dict[str, Session] = {}
+        self._published: list[Session] = []
+
+    def obey(self, orders: list[Order]) -> None:
+        """Carry out orders; all `publish` among them share one sync of their folder."""
+        for order in orders:
+            match order:
+                case Assign():
+                    self._take(order)
+                case Publish():
+                    self._publish(order.lease)
+                case Halt():
+                    self._halt(order)
+                case Configure():
+                    self._facilities.settings = order.settings
+                case Discard():
+                    self._discard(order)
+                case Retire():
+                    self.retire()
+        self._finish_published()
+
+    def step(self, now: float) -> bool:
+        """Move everything on that can be moved; True when a request was started."""
+        current = self._current
+        if current is not None:
+            current.tick(now)
+            self._settle(current)
+            if self._waiting and self._current is not None and now - self._current.begun_mono > RETURN_AFTER_S:
+                self._return_waiting()
+        started = False
+        while self._current is None and self._waiting and len(self._awaiting) < MOST_AWAITING:
+            session = self._waiting.popleft()
+            self._current = session
+            session.begin()
+            self._settle(session)
+            started = True
+        return started
+
+    def deadline_mono(self) -> float:
+        """Return when `step` has something to do by time alone."""
+        if self._current is None:
+            return float("inf")
+        if self._waiting:
+            return min(self._current.wake_mono, self._current.begun_mono + RETURN_AFTER_S)
+        return self._current.wake_mono
+
+    def is_resting(self) -> bool:
+        """Tell whether nothing more happens until an order comes."""
+        return self._current is None or self._current.phase is Phase.READY
+
+    def is_empty(self) -> bool:
+        """Tell whether every assignment has ended."""
+        return not (self._waiting or self._current or self._awaiting or self._published)
+
+    def retire(self) -> None:
+        """Halt everything, keeping part files."""
+        self.is_retiring = True
+        for session in self._all():
+            session.halt(discard=False)
+            self._settle(session)
+        self._waiting.clear()
+
+    def leave(self) -> None:
+        """Save what is worth it, at once; nobody listens any more."""
+        for session in self._all():
+            session.leave()
+
+    def _take(self, order: Assign) -> None:
+        session = Session(order, self._facilities)
+        if self.is_retiring:
+            session.halt(discard=False)
+        else:
+            self._waiting.append(session)
+
+    def _publish(self, lease: str) -> None:
+        session = self._find(lease)
+        if session is None:
+            return
+        session.publish()
+        if session.phase is Phase.PUBLISHING and session not in self._published:
+            self._published.append(session)
+        self._settle(session)
+
+    def _halt(self, order: Halt) -> None:
+        for session in self._waiting:
+            if session.assign.lease == order.lease:
+                self._waiting.remove(session)
+                session.halt(discard=order.discard)
+                return
+        session_begun = self._find(order.lease)
+        if session_begun is not None:
+            session_begun.halt(discard=order.discard)
+            self._settle(session_begun)
+
+    def _discard(self, order: Discard) -> None:
+        try:
+            discard_part(self._facilities.folders.open(order.dir, create=False), order.part, order.tag)
+        except (TaskFailed, OSError) as error:
+            logger.info("a part file could not be removed", extra={"event": "part_left", "reason": str(error)})
+        self._facilities.reports.add(Discarded(lease=order.lease))
+
+    def _finish_published(self) -> None:
+        published, self._published = self._published, []
+        groups: dict[int, list[Session]] = {}
+        for session in published:
+            groups.setdefault(id(session.published_in()[0]), []).append(session)
+        for sessions in groups.values():
+            folder, fd = sessions[0].published_in()
+            done = self._tell_published(sessions)
+            if self._facilities.settings.durable:
+                self._facilities.sync.submit(SyncJob(run=_folder_sync(folder, fd), done=done))
+            else:
+                done(None)
+
+    def _tell_published(self, sessions: list[Session]) -> Callable[[OSError | None], None]:
+        def tell(error: OSError | None) -> None:
+            for session in sessions:
+                session.published(error)
+                self._settle(session)
+
+        return tell
+
+    def _return_waiting(self) -> None:
+        while self._waiting:
+            self._facilities.reports.add(Returned(lease=self._waiting.popleft().assign.lease))
+
+    def settle_all(self) -> None:
+        """Put every session where its phase belongs, after jobs of the sync thread came back."""
+        for session in (*self._awaiting.values(), *((self._current,) if self._current else ())):
+            self._settle(session)
+
+    def _settle(self, session: Session) -> None:
+        lease = session.assign.lease
+        if session.phase is Phase.ENDED:
+            self._awaiting.pop(lease, None)
+            if session is self._current:
+                self._current = None
+        elif (
+            session is self._current
+            and not session.is_visible
+            and session.phase in (Phase.SYNCING, Phase.READY, Phase.PUBLISHING)
+        ):
+            self._awaiting[lease] = session
+            self._current = None
+
+    def _find(self, lease: str) -> Session | None:
+        if self._current is not None and self._current.assign.lease == lease:
+            return self._current
+        return self._awaiting.get(lease)
+
+    def _all(self) -> list[Session]:
+        current = [self._current] if self._current is not None else []
+        return [*current, *self._awaiting.values(), *self._waiting]
+
+
+def _folder_sync(folder: Folder, fd: int) -> Callable[[], None]:
+    return lambda: folder.sync(fd)

@@ -1,0 +1,124 @@
+"""One easy handle: a request on it, and what comes back.
+
+Runs as: the task's owner.  Talks to: a server, through the engine.
+Invariants: a listener's exception never reaches libcurl's callbacks' caller, which would only print it; a handle
+that carried credentials is not used for another request.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import pycurl
+
+from autodl_lib.worker.engine import Engine
+from autodl_lib.worker.request_options import Request, new_handle, set_options
+from autodl_lib.worker.response import HeadReader, ResponseHead
+from autodl_lib.worker.verdicts import CurlResult
+
+_STOP = 0
+"""What a callback returns to end a request: a length that is not the one it was given."""
+_CONTENT_LENGTH = getattr(pycurl, "CONTENT_LENGTH_DOWNLOAD_T", pycurl.CONTENT_LENGTH_DOWNLOAD)
+
+
+class Listener(Protocol):
+    """Who wants what a connection brings."""
+
+    def body_arrived(self, connection: Connection, data: bytes) -> bool:
+        """Take bytes of the body, inside of libcurl; False ends the request. Never raises."""
+
+    def connection_stepped(self, connection: Connection) -> None:
+        """Hear that something may have happened, outside of libcurl."""
+
+    def connection_ended(self, connection: Connection, result: CurlResult) -> None:
+        """Hear how the request ended."""
+
+
+class Connection:
+    """Serves one request after the other."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.bytes_seen = 0
+        """Bytes of heads and bodies of the present request."""
+        self._engine = engine
+        self._easy = self._new_easy()
+        self._request: Request | None = None
+        self._listener: Listener | None = None
+        self._reader = HeadReader()
+
+    def start(self, request: Request, listener: Listener) -> None:
+        """Send a request.
+
+        Raises: pycurl.error, when libcurl doesn't take an option.
+        """
+        before = self._request
+        if before is not None and before.has_credentials():
+            self._easy.close()
+            self._easy = self._new_easy()
+            before = None
+        self.bytes_seen = 0
+        self._reader = HeadReader()
+        self._listener = listener
+        self._request = request
+        set_options(self._easy, request, before)
+        self._engine.add(self._easy, self)
+
+    def stop(self) -> None:
+        """End the request now; the listener is not told."""
+        self._listener = None
+        self._engine.remove(self._easy)
+
+    def head(self) -> ResponseHead:
+        """Return the last response head, as far as it has come."""
+        return self._reader.head()
+
+    def announced_length(self) -> int | None:
+        """Return how much libcurl expects to come, None when it can't know. Outside of libcurl only."""
+        length = int(self._easy.getinfo(_CONTENT_LENGTH))
+        return length if length >= 0 else None
+
+    def request_stepped(self) -> None:
+        """See engine.Requester."""
+        if self._listener is not None:
+            self._listener.connection_stepped(self)
+
+    def request_ended(self, code: int, message: str) -> None:
+        """See engine.Requester."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        status = int(self._easy.getinfo(pycurl.RESPONSE_CODE)) or None
+        os_errno = int(self._easy.getinfo(pycurl.OS_ERRNO)) if code else 0
+        listener.connection_ended(self, CurlResult(code=code, message=message, os_errno=os_errno, status=status))
+
+    def _new_easy(self) -> pycurl.Curl:
+        easy = new_handle()
+        easy.setopt(pycurl.HEADERFUNCTION, self._take_head_line)
+        easy.setopt(pycurl.WRITEFUNCTION, self._take_body)
+        return easy
+
+    def _take_head_line(self, line: bytes) -> int | None:
+        self.bytes_seen += len(line)
+        return None if self._reader.feed(line) else _STOP
+
+    def _take_body(self, data: bytes) -> int | None:
+        self.bytes_seen += len(data)
+        if self._listener is None or not self._listener.body_arrived(self, data):
+            return _STOP
+        return None
+
+
+class Connections:
+    """Connections at rest, to be used again."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._free: list[Connection] = []
+
+    def take(self) -> Connection:
+        """Return one that nobody uses."""
+        return self._free.pop() if self._free else Connection(self._engine)
+
+    def give_back(self, connection: Connection) -> None:
+        """Take one back, at rest."""
+        self._free.append(connection)

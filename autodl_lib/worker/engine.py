@@ -1,0 +1,116 @@
+"""libcurl's sockets and timers on the worker's epoll: one multi handle, connections kept warm in it.
+
+Runs as: the task's owner.  Talks to: the network, through libcurl.
+Invariants: nothing but libcurl's callbacks runs inside libcurl; ends of requests are told from `run_due` and
+`handle`, so that whoever is told may start the next request at once.
+Source: curl.se/libcurl/c/libcurl-multi.html (the multi_socket interface).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from typing import Protocol
+
+import pycurl
+
+_WARM_CONNECTIONS = 8
+
+_EPOLL_EVENTS = {
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
+
+
+class Requester(Protocol):
+    """Who has an easy handle in the engine."""
+
+    def request_stepped(self) -> None:
+        """Hear that libcurl has done something, outside of its callbacks."""
+
+    def request_ended(self, code: int, message: str) -> None:
+        """Hear that libcurl is done; the handle has been removed."""
+
+
+class Engine:
+    """Drives easy handles."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+        self._sockets: dict[int, int] = {}
+        self._active: dict[pycurl.Curl, Requester] = {}
+        self._deadline: float | None = None
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, _WARM_CONNECTIONS)
+
+    def add(self, easy: pycurl.Curl, requester: Requester) -> None:
+        """Start a request; libcurl takes its first step in the next `run_due`."""
+        self._active[easy] = requester
+        self._multi.add_handle(easy)
+
+    def remove(self, easy: pycurl.Curl) -> None:
+        """Stop a request; its requester is not told."""
+        if self._active.pop(easy, None) is not None:
+            self._multi.remove_handle(easy)
+
+    def owns(self, fd: int) -> bool:
+        """Tell whether a file descriptor is one of libcurl's sockets."""
+        return fd in self._sockets
+
+    def deadline_mono(self) -> float | None:
+        """Return when `run_due` has something to do, None when only sockets matter."""
+        return self._deadline
+
+    def handle(self, fd: int, events: int) -> None:
+        """Tell libcurl that a socket is ready."""
+        mask = pycurl.CSELECT_IN if events & select.EPOLLIN else 0
+        if events & select.EPOLLOUT:
+            mask |= pycurl.CSELECT_OUT
+        if events & (select.EPOLLERR | select.EPOLLHUP):
+            mask |= pycurl.CSELECT_ERR
+        self._step(fd, mask)
+
+    def run_due(self, now: float) -> None:
+        """Tell libcurl that its time has come, if it has."""
+        while self._deadline is not None and self._deadline <= now:
+            self._deadline = None
+            self._step(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _step(self, fd: int, mask: int) -> None:
+        _, running = self._multi.socket_action(fd, mask)
+        for requester in tuple(self._active.values()):
+            requester.request_stepped()
+        if running < len(self._active):
+            self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        waiting = 1
+        while waiting:
+            waiting, succeeded, failed = self._multi.info_read()
+            ended = [(easy, 0, "") for easy in succeeded] + failed
+            for easy, code, message in ended:
+                requester = self._active.pop(easy, None)
+                if requester is not None:
+                    self._multi.remove_handle(easy)
+                    requester.request_ended(code, message)
+
+    def _watch_socket(self, what: int, fd: int, _multi: object, _data: object) -> None:
+        if what == pycurl.POLL_REMOVE:
+            if self._sockets.pop(fd, None) is not None:
+                with contextlib.suppress(OSError):  # libcurl may have closed it already
+                    self._epoll.unregister(fd)
+            return
+        events = _EPOLL_EVENTS.get(what, 0)
+        before = self._sockets.get(fd)
+        self._sockets[fd] = events
+        if before is None:
+            self._epoll.register(fd, events)
+        elif before != events:
+            self._epoll.modify(fd, events)
+
+    def _set_timer(self, timeout_ms: int) -> None:
+        self._deadline = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000

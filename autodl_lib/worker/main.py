@@ -1,0 +1,139 @@
+"""A worker's loop: orders in, bytes to disk, reports out; no thread of it ever waits for two things.
+
+Runs as: the task's owner, for good.  Talks to: the supervisor (orders pipe, report queue), servers, the disk.
+One epoll over the orders pipe, libcurl's sockets, the sync thread's eventfd and a pipe for signals; what is due by
+time alone bounds its wait. Everything is imported at the top: the worker may not be able to read Python's folders.
+Invariants: end of file on the orders pipe, SIGTERM, or a report queue that is gone: part files are saved, and the
+worker leaves; SIGINT and SIGHUP are for the supervisor.
+How it fails: a defect in one task fails that task (see session); one in the loop ends the worker, which is `lost`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import signal
+import time
+
+from autodl_lib.contract.settings import TransferSection
+from autodl_lib.contract.worker_messages import TransferSettings
+from autodl_lib.worker.backlog import Backlog
+from autodl_lib.worker.connection import Connections
+from autodl_lib.worker.engine import Engine
+from autodl_lib.worker.folder import Folders
+from autodl_lib.worker.orders import OrderPipe
+from autodl_lib.worker.reporting import ReportBuffer, ReportSender
+from autodl_lib.worker.session import Facilities
+from autodl_lib.worker.sync_thread import SyncThread
+
+
+def run(orders_fd: int, reports: ReportSender) -> None:
+    """Obey orders until told to leave or left alone. For a process's main thread."""
+    Worker(orders_fd, reports).run()
+
+
+def default_settings() -> TransferSettings:
+    """Return what is obeyed until `configure` comes."""
+    section = TransferSection()
+    return TransferSettings(
+        connect_timeout_s=section.connect_timeout_s,
+        stall_timeout_s=section.stall_timeout_s,
+        min_free_bytes=section.min_free_bytes,
+        durable=section.durable,
+        max_redirects=section.max_redirects,
+        user_agent=section.user_agent,
+    )
+
+
+class Worker:
+    """Everything of one worker process."""
+
+    def __init__(self, orders_fd: int, sender: ReportSender) -> None:
+        self._epoll = select.epoll()
+        self._orders = OrderPipe(orders_fd)
+        self._engine = Engine(self._epoll)
+        self._sync = SyncThread()
+        self._reports = ReportBuffer(sender)
+        self._signal_fd, self._signal_write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._terminated = False
+        self._backlog = Backlog(
+            Facilities(
+                connections=Connections(self._engine),
+                folders=Folders(),
+                sync=self._sync,
+                reports=self._reports,
+                settings=default_settings(),
+            )
+        )
+        for fd in (orders_fd, self._sync.event_fd, self._signal_fd):
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def run(self) -> None:
+        """Turn the loop until the end."""
+        self._take_signals()
+        try:
+            while not self._is_over():
+                self._turn()
+        except (OSError, EOFError):
+            # The report queue is gone: only its errors come this far (see session for a task's own).
+            self._orders.is_closed = True
+        self._leave()
+
+    def _turn(self) -> None:
+        """Wait for something to happen and answer it."""
+        for fd, events in self._epoll.poll(self._patience_s()):
+            if self._engine.owns(fd):
+                self._engine.handle(fd, events)
+            elif fd == self._orders.fd:
+                self._backlog.obey(self._orders.read())
+            elif fd == self._sync.event_fd:
+                self._sync.collect()
+                self._backlog.settle_all()
+            elif fd == self._signal_fd:
+                self._drain_signals()
+        now = time.monotonic()
+        self._engine.run_due(now)
+        while self._backlog.step(now):
+            now = time.monotonic()
+            self._engine.run_due(now)
+        flush_at = self._reports.deadline_mono()
+        if flush_at is not None and (now >= flush_at or self._has_nothing_to_do()):
+            self._reports.flush()
+
+    def _patience_s(self) -> float:
+        due = self._backlog.deadline_mono()
+        for deadline in (self._engine.deadline_mono(), self._reports.deadline_mono()):
+            if deadline is not None and deadline < due:
+                due = deadline
+        return -1.0 if math.isinf(due) else max(0.0, due - time.monotonic())
+
+    def _has_nothing_to_do(self) -> bool:
+        return self._backlog.is_resting() and not self._sync.is_busy()
+
+    def _is_over(self) -> bool:
+        if self._orders.is_closed or self._terminated:
+            return True
+        return self._backlog.is_retiring and self._backlog.is_empty() and not self._sync.is_busy()
+
+    def _leave(self) -> None:
+        self._sync.stop()
+        self._backlog.leave()
+        if not self._orders.is_closed:
+            with contextlib.suppress(OSError, EOFError):
+                self._reports.flush()
+        self._epoll.close()
+
+    def _take_signals(self) -> None:
+        signal.set_wakeup_fd(self._signal_write_fd, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(ignored, signal.SIG_IGN)
+
+    def _on_terminate(self, _number: int, _frame: object) -> None:
+        self._terminated = True
+
+    def _drain_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._signal_fd, 4096)

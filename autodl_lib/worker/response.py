@@ -1,0 +1,242 @@
+"""What a server's response head says, and whether its body may become bytes of the file.
+
+Runs as: the task's owner.  Talks to: nobody; no I/O.
+Invariants: only the last response of a redirect chain counts; a body is taken only after `judge` accepted its
+head, and bytes of a 206 only when range, size and validators fit what the part file holds.
+Source: RFC 9110 (sections 8.8, 10.2.3, 13.1.5, 14.4, 15.3.7).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from dataclasses import dataclass, field
+
+from autodl_lib.contract.failures import FailureCode
+from autodl_lib.worker.verdicts import Verdict, http_verdict
+
+MAX_RETRY_AFTER_S = 86400.0
+_MAX_HEAD_BYTES = 512 * 1024
+_MAX_VALIDATOR_LENGTH = 1024
+_MAX_REASON_LENGTH = 100
+_CONTENT_RANGE = re.compile(r"bytes[ \t]+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
+
+REMOTE_CHANGED_NOTE = "the remote file changed; starting over"
+NO_RANGES_NOTE = "the server can't resume this file; starting over"
+OTHER_RANGE_NOTE = "the server sent another range than asked for; starting over"
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """The last response's status line and fields (lower-case names; the last of equal ones), and the way there."""
+
+    status: int = 0
+    reason: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+    locations: list[str] = field(default_factory=list)
+
+
+class HeadReader:
+    """Collects header lines as libcurl hands them over, of one request and all its redirects."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._locations: list[str] = []
+
+    def feed(self, line: bytes) -> bool:
+        """Take one line; False when the server sends too much of this."""
+        if line.startswith(b"HTTP/"):
+            self._keep_location()
+            self._lines = []
+        self._size += len(line)
+        self._lines.append(line)
+        return self._size <= _MAX_HEAD_BYTES
+
+    def head(self) -> ResponseHead:
+        """Parse what has come of the last response."""
+        return _parse_head(self._lines, self._locations)
+
+    def _keep_location(self) -> None:
+        if not self._lines:
+            return
+        left = _parse_head(self._lines, [])
+        if 300 <= left.status < 400 and "location" in left.fields:
+            self._locations.append(left.fields["location"])
+
+
+def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
+    head = ResponseHead(locations=locations)
+    if not lines or not lines[0].startswith(b"HTTP/"):
+        return head
+    words = lines[0].decode("latin-1").strip().split(" ", 2)
+    if len(words) > 1 and len(words[1]) == 3 and words[1].isascii() and words[1].isdigit():
+        head.status = int(words[1])
+    if len(words) > 2:
+        head.reason = "".join(c for c in words[2] if c.isascii() and c.isprintable())[:_MAX_REASON_LENGTH]
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            head.fields[name.decode("latin-1").strip().lower()] = _decode_value(value.strip())
+    return head
+
+
+def _decode_value(value: bytes) -> str:
+    """Decode a field value: UTF-8 where it is that (many servers send it raw), else Latin-1."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteVersion:
+    """What tells one version of the remote file from another; None where the server didn't say."""
+
+    size: int | None
+    etag: str | None
+    last_modified: str | None
+
+    def has_validator(self) -> bool:
+        """Tell whether a later request can be tied to this version."""
+        return self.etag is not None or self.last_modified is not None
+
+    def differs_from(self, other: RemoteVersion) -> bool:
+        """Tell whether anything that both versions name is different."""
+        return any(
+            mine is not None and theirs is not None and mine != theirs
+            for mine, theirs in (
+                (self.size, other.size),
+                (self.etag, other.etag),
+                (self.last_modified, other.last_modified),
+            )
+        )
+
+    def proves(self, other: RemoteVersion) -> bool:
+        """Tell whether a validator is the same in both, and nothing differs."""
+        same = (self.etag is not None and self.etag == other.etag) or (
+            self.last_modified is not None and self.last_modified == other.last_modified
+        )
+        return same and not self.differs_from(other)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumePoint:
+    """What was asked for: the bytes from `offset` on, of this version."""
+
+    offset: int
+    version: RemoteVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accept:
+    """The body is the file from `offset` on; `note` says why an earlier part is thrown away."""
+
+    offset: int
+    version: RemoteVersion
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskAgain:
+    """The body is useless and so is the part: ask for the whole file."""
+
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """The attempt has failed."""
+
+    verdict: Verdict
+
+
+Judgement = Accept | AskAgain | Refuse
+
+
+def judge(head: ResponseHead, asked: ResumePoint | None) -> Judgement:
+    """Decide about an HTTP response's body; `asked` is None when the whole file was asked for."""
+    if head.status == 200:
+        version = _version(head, content_length(head))
+        if asked is None:
+            return Accept(offset=0, version=version)
+        note = NO_RANGES_NOTE if version.proves(asked.version) else REMOTE_CHANGED_NOTE
+        return Accept(offset=0, version=version, note=note)
+    if head.status == 206 and asked is not None:
+        return _judge_range(head, asked)
+    if head.status == 416 and asked is not None:
+        return AskAgain(note=REMOTE_CHANGED_NOTE)
+    if head.status == 206:
+        words = "the server sent a part of the file that was not asked for"
+        return Refuse(verdict=Verdict(code=FailureCode.HTTP_ERROR, message=words, http_status=206))
+    return Refuse(verdict=http_verdict(head.status, head.reason, retry_after(head.fields.get("retry-after"))))
+
+
+def judge_by_size(total: int | None, asked: ResumePoint | None) -> Judgement:
+    """Decide about an FTP or SFTP file, where the size is all that can be compared."""
+    version = RemoteVersion(size=total, etag=None, last_modified=None)
+    if asked is None:
+        return Accept(offset=0, version=version)
+    if total is None or total != asked.version.size:
+        return AskAgain(note=REMOTE_CHANGED_NOTE)
+    return Accept(offset=asked.offset, version=version)
+
+
+def _judge_range(head: ResponseHead, asked: ResumePoint) -> Judgement:
+    content_range = parse_content_range(head.fields.get("content-range", ""))
+    if content_range is None or content_range[0] != asked.offset:
+        return AskAgain(note=OTHER_RANGE_NOTE)
+    version = _version(head, content_range[2])
+    if not version.proves(asked.version):
+        return AskAgain(note=REMOTE_CHANGED_NOTE)
+    size = version.size if version.size is not None else asked.version.size
+    kept = RemoteVersion(size=size, etag=asked.version.etag, last_modified=asked.version.last_modified)
+    return Accept(offset=asked.offset, version=kept)
+
+
+def parse_content_range(value: str) -> tuple[int, int, int | None] | None:
+    """Return first byte, last byte and total (None for `*`) of a Content-Range, or None when it is wrong."""
+    match = _CONTENT_RANGE.fullmatch(value.strip())
+    if match is None:
+        return None
+    first, last = int(match[1]), int(match[2])
+    total = None if match[3] == "*" else int(match[3])
+    if last < first or (total is not None and last >= total):
+        return None
+    return first, last, total
+
+
+def content_length(head: ResponseHead) -> int | None:
+    """Return the body's length, None when only its end will tell."""
+    if "transfer-encoding" in head.fields:
+        return None
+    value = head.fields.get("content-length", "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+
+
+def retry_after(value: str | None) -> float | None:
+    """Return the seconds that a Retry-After asks for, at most a day, or None when it makes no sense."""
+    if not value:
+        return None
+    if value.isascii() and value.isdigit():
+        return min(float(value[:12]), MAX_RETRY_AFTER_S)
+    try:
+        when = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0.0, when - time.time()), MAX_RETRY_AFTER_S)
+
+
+def _version(head: ResponseHead, size: int | None) -> RemoteVersion:
+    etag = head.fields.get("etag")
+    if etag is not None and not (len(etag) >= 2 and etag.startswith('"') and etag.endswith('"') and _is_plain(etag)):
+        etag = None
+    last_modified = head.fields.get("last-modified") or None
+    if last_modified is not None and not _is_plain(last_modified):
+        last_modified = None
+    return RemoteVersion(size=size, etag=etag, last_modified=last_modified)
+
+
+def _is_plain(value: str) -> bool:
+    return len(value) <= _MAX_VALIDATOR_LENGTH and value.isascii() and value.isprintable()

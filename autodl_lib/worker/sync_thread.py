@@ -1,0 +1,110 @@
+"""The one helper thread: everything that waits for the disk, so that the network never has to.
+
+Runs as: the task's owner.  Talks to: the disk, the worker's loop (a queue there, an eventfd back).
+Jobs are done in order, all that wait together: their write-back is started first, so that many small files
+share the disk's work and the journal's commit.
+Invariants: the loop leaves a job's files alone until the job came back.
+How it fails: a job's OSError comes back with the job; the thread itself never ends but by `stop`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncJob:
+    """What the thread does (`run`), for which file, and whom the loop tells how it went (`done`)."""
+
+    run: Callable[[], None]
+    done: Callable[[OSError | None], None]
+    fd: int | None = None
+
+
+class SyncThread:
+    """Does jobs in the background; `collect` brings their results into the loop."""
+
+    def __init__(self) -> None:
+        self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = threading.Condition(threading.Lock())
+        self._jobs: deque[SyncJob] = deque()
+        self._results: deque[tuple[SyncJob, OSError | None]] = deque()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._outstanding = 0
+
+    def submit(self, job: SyncJob) -> None:
+        """Hand a job over; its `done` is called by a later `collect`."""
+        self._outstanding += 1
+        with self._wake:
+            self._jobs.append(job)
+            self._wake.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="sync", daemon=True)
+            self._thread.start()
+
+    def is_busy(self) -> bool:
+        """Tell whether any job's result is still to come."""
+        return self._outstanding > 0
+
+    def collect(self) -> None:
+        """Call `done` of every job that has been done."""
+        try:
+            os.eventfd_read(self.event_fd)
+        except BlockingIOError:
+            return
+        while self._results:
+            job, error = self._results.popleft()
+            self._outstanding -= 1
+            job.done(error)
+
+    def stop(self) -> None:
+        """Let the thread do what it has and end; nobody is told the results any more."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while not self._jobs and not self._stopping:
+                    self._wake.wait()
+                batch = list(self._jobs)
+                self._jobs.clear()
+            if not batch:
+                return
+            self._do(batch)
+
+    def _do(self, batch: list[SyncJob]) -> None:
+        if len(batch) > 1:
+            for job in batch:
+                _start_write_back(job.fd)
+        for job in batch:
+            self._results.append((job, _outcome(job)))
+        os.eventfd_write(self.event_fd, 1)
+
+
+def _outcome(job: SyncJob) -> OSError | None:
+    try:
+        job.run()
+    except OSError as error:
+        return error
+    except Exception as error:  # noqa: BLE001  the loop must hear of it, whatever it is
+        return OSError(0, f"{type(error).__name__}: {error}")
+    return None
+
+
+def _start_write_back(fd: int | None) -> None:
+    """Begin to write a file's dirty pages without waiting. Source: posix_fadvise(2), mm/fadvise.c."""
+    if fd is None:
+        return
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError:
+        return

@@ -1,0 +1,225 @@
+"""Whatever goes wrong, the command line answers with a sentence and an exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Run
+from fake_daemon import ROOT, FakeDaemon, autodl, environment, task
+
+URL = "http://example.test/a"
+
+
+def test_no_argument_shows_the_help_with_all_commands(home: Path) -> None:
+    done = autodl(cwd=home)
+    assert done.returncode == 0
+    for name in ("get", "add", "max-tasks", "daemon", "explain"):
+        assert f"\n  {name} " in done.stdout
+
+
+def test_every_command_has_help_and_the_common_options(home: Path) -> None:
+    from autodl_lib.cli.command_table import COMMANDS
+
+    for name in COMMANDS:
+        done = autodl(name, "--help", cwd=home)
+        assert done.returncode == 0, name
+        assert "--socket PATH" in done.stdout
+        assert "--json" in done.stdout
+
+
+def test_version_is_printed(home: Path) -> None:
+    assert autodl("--version", cwd=home).stdout == "autodl 0.1.0\n"
+
+
+def test_an_unknown_command_names_the_nearest(home: Path) -> None:
+    done = autodl("statsu", cwd=home)
+    assert done.returncode == 2
+    assert done.stderr == "autodl: no such command: statsu; did you mean stats?\nTry 'autodl --help'.\n"
+
+
+def test_an_unknown_option_is_a_usage_error_with_a_hint(home: Path) -> None:
+    done = autodl("add", "--fast", cwd=home)
+    assert done.returncode == 2
+    # click 8.1 and later ones word it a little differently.
+    assert done.stderr.startswith("autodl: no such option")
+    assert "--fast" in done.stderr
+    assert done.stderr.endswith("\nTry 'autodl add --help'.\n")
+
+
+def test_no_daemon_on_a_given_socket_says_how_to_start_one(home: Path) -> None:
+    path = f"{home}/none.sock"
+    for options in ({"AUTODL_SOCKET": path}, {}):
+        done = autodl("list", *([] if options else ["--socket", path]), cwd=home, **options)
+        assert done.returncode == 3
+        assert done.stderr.startswith(f"autodl: no daemon answers on {path}")
+        assert f"`autodl daemon --socket {path}`" in done.stderr
+    assert not (home / "runtime").exists()
+
+
+def test_a_stale_socket_is_no_daemon(home: Path) -> None:
+    with FakeDaemon(home / "stale.sock"):
+        pass
+    assert autodl("list", "--socket", "stale.sock", cwd=home).returncode == 3
+
+
+def test_a_socket_path_over_the_limit_is_explained(home: Path) -> None:
+    path = "/tmp/" + "x" * 110
+    for done in (autodl("list", "--socket", path, cwd=home), autodl("list", cwd=home, AUTODL_SOCKET=path)):
+        assert done.returncode == 2
+        assert "has at most 107 bytes, this one has 115" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\xff\xfe\n",
+        b"[" * 100_000 + b"\n",
+        b"[1]\n",
+        b"{}\n",
+        b'{"jsonrpc":"2.0","method":"hello","params":{}}\n',
+        b'{"jsonrpc":"2.0","method":"hello","params":{"protocol":2,"version":"\x1b[2J"}}\n',
+        b'{"jsonrpc":"2.0","id":null,"error":{"code":1}}\n',
+    ],
+)
+def test_what_is_no_daemon_of_ours_is_said_to_be_none(home: Path, hello: bytes) -> None:
+    with FakeDaemon(home / "d.sock", {"list": {}}, hello=hello):
+        done = autodl("list", "--socket", "d.sock", cwd=home)
+    assert done.returncode in (1, 3)
+    assert done.stderr.startswith("autodl: ")
+    assert "\x1b" not in done.stderr
+    assert "internal error" not in done.stderr
+
+
+def test_a_refusal_in_place_of_the_greeting_is_passed_on(home: Path) -> None:
+    hello = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no","data":{"code":"not_allowed"}}}\n'
+    with FakeDaemon(home / "d.sock", hello=hello):
+        done = autodl("list", "--socket", "d.sock", cwd=home)
+    assert (done.returncode, done.stderr) == (5, "autodl: no\n")
+
+
+GARBAGE: list[bytes] = [
+    b"\n",
+    b"",
+    b"nonsense\n",
+    b"null\n",
+    b'{"jsonrpc":"2.0","id":1}\n',
+    b'{"jsonrpc":"2.0","id":1,"result":null}\n',
+    b'{"jsonrpc":"2.0","id":1,"result":[]}\n',
+    b'{"jsonrpc":"2.0","id":1,"result":{}}\n',
+    b'{"jsonrpc":"2.0","id":2,"result":{"ids":[1]}}\n',
+    b'{"jsonrpc":"2.0","id":1,"result":{"id":"x","tasks":[7],"next":"x","ids":7,"events":[1],"held":1}}\n',
+    b'{"jsonrpc":"2.0","id":1,"result":{"tasks":{"a":"b"},"responses":{},"cleared":1.5}}\n',
+    b'{"jsonrpc":"2.0","id":1,"error":"no"}\n',
+    b'{"jsonrpc":"2.0","id":1,"error":{"data":[]}}\n',
+    b'{"jsonrpc":"2.0","method":"task","params":{"id":17}}\n',
+    b'{"jsonrpc":"2.0","method":"task","params":[]}\n',
+    b'{"jsonrpc":"2.0","id":1,"result":{"tasks":NaN}}\n',
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_from_the_socket_is_no_internal_error(run: Run, daemon: FakeDaemon, garbage: bytes) -> None:
+    commands = {
+        "status": ["status", "1"],
+        "list": ["list"],
+        "log": ["log", "1"],
+        "explain": ["explain", "1"],
+        "add": ["add", URL],
+        "pause": ["pause"],
+        "clear": ["clear"],
+        "stats": ["stats"],
+    }
+    for method, arguments in commands.items():
+        daemon.answers[method] = garbage
+        done = run(*arguments)
+        assert done.returncode in (1, 3), (arguments, done)
+        assert done.stderr.startswith("autodl: "), (arguments, done)
+        assert "internal error" not in done.stderr, (arguments, done)
+
+
+def test_nobody_reading_the_output_is_no_error_message(home: Path, daemon: FakeDaemon) -> None:
+    daemon.answers["list"] = {"tasks": [task(number) for number in range(1, 20_000)], "next": None}
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "autodl.py"), "list"],
+        env=environment(home, AUTODL_SOCKET=str(daemon.path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as client:
+        assert client.stdout is not None
+        assert client.stderr is not None
+        client.stdout.readline()
+        client.stdout.close()
+        assert client.stderr.read() == b""
+    assert client.returncode == 141
+
+
+def test_output_that_can_not_be_written_is_an_error(home: Path, daemon: FakeDaemon) -> None:
+    daemon.answers["list"] = {"tasks": [task()], "next": None}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "autodl.py"), "list"],
+            env=environment(home, AUTODL_SOCKET=str(daemon.path)),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (1, b"autodl: No space left on device\n")
+
+
+def test_an_internal_error_is_one_line_and_a_traceback_only_on_request(home: Path, daemon: FakeDaemon) -> None:
+    program = (
+        "import autodl_lib.cli.commands.show as show\n"
+        "show._status = None\n"
+        "from autodl_lib.cli.main import run\n"
+        "raise SystemExit(run(['status', '1'], entry='', run_daemon=None))\n"
+    )
+    for debug in (False, True):
+        variables = {"AUTODL_DEBUG": "1"} if debug else {}
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment(home, PYTHONPATH=str(ROOT), AUTODL_SOCKET=str(daemon.path), **variables),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert "autodl: internal error: TypeError" in done.stderr
+        assert ("Traceback" in done.stderr) is debug
+
+
+def test_a_latin_1_terminal_gets_what_it_can_show(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["explain"] = {"id": 1, "reason": "waits for \u4f60 and \u00e9"}
+    done = run("explain", "1", PYTHONIOENCODING="ascii")
+    assert done.stdout == "waits for ? and ?\n"
+
+
+def test_looking_at_a_task_imports_nothing_heavy(home: Path, daemon: FakeDaemon) -> None:
+    daemon.answers["status"] = task()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", str(ROOT / "autodl.py"), "status", "1"],
+        env=environment(home, AUTODL_SOCKET=str(daemon.path)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0
+    heavy = {
+        "rich",
+        "asyncio",
+        "urllib.request",
+        "http.client",
+        "ssl",
+        "sqlite3",
+        "pycurl",
+        "multiprocessing",
+        "logging",
+    }
+    assert not imported & heavy
