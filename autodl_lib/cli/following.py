@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autodl_lib.cli.display import Display
 from autodl_lib.cli.session import Session, complain
@@ -17,7 +17,8 @@ from autodl_lib.contract.requests import Watch
 from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task
 
-_MAX_IDS_IN_WATCH = 50_000
+_IDS_PER_LOT = 50_000
+_GRACE_S = 5.0
 _MAX_COMPLAINTS = 20
 
 
@@ -50,13 +51,23 @@ def follow(session: Session, wanted: Wanted, display: Display) -> Outcome:
 
     Raises: NoDaemon, NoSuchTask, NotAllowed, KeyboardInterrupt.
     """
-    named = None if wanted.ids is None or len(wanted.ids) > _MAX_IDS_IN_WATCH else wanted.ids
-    request = Watch(ids=named, progress=wanted.progress, all=wanted.all)
     deadline = None if wanted.timeout_s is None else time.monotonic() + wanted.timeout_s
+    if wanted.ids is None:
+        return _follow_lot(session, wanted, display, deadline)
+    # More than a request can name are followed one lot after the other; they are done in about that order.
+    lots = [wanted.ids[i : i + _IDS_PER_LOT] for i in range(0, len(wanted.ids), _IDS_PER_LOT)]
+    outcomes = [_follow_lot(session, replace(wanted, ids=lot), display, deadline) for lot in lots]
+    return Outcome(
+        tasks=tuple(task for outcome in outcomes for task in outcome.tasks),
+        pending=frozenset().union(*(outcome.pending for outcome in outcomes)),
+    )
+
+
+def _follow_lot(session: Session, wanted: Wanted, display: Display, deadline: float | None) -> Outcome:
+    request = Watch(ids=wanted.ids, progress=wanted.progress, all=wanted.all)
     tick_s = display.tick_s if deadline is None else min(display.tick_s, 0.1)
-    pending = None if wanted.ids is None else set(wanted.ids)
-    order = dict.fromkeys(wanted.ids or ())
     latest: dict[int, Task] = {}
+    pending = set(wanted.ids or ())
     away = False
     follower = Follower(session.connect, request, tick_s=tick_s, patient=wanted.patient)
     for tasks in follower:
@@ -64,19 +75,22 @@ def follow(session: Session, wanted: Wanted, display: Display) -> Outcome:
             display.note("the daemon is away; waiting for it to come back")
         away = follower.away
         for task in tasks:
-            if pending is not None:
-                if task.id not in order:
-                    continue
+            if wanted.ids is not None:
                 latest[task.id] = task
                 if task.state in SETTLED:
                     pending.discard(task.id)
             display.show(task)
         display.draw()
-        if pending is not None and not pending:
+        if wanted.ids is not None and not pending:
             break
-        if deadline is not None and time.monotonic() >= deadline:
+        if deadline is not None and _is_over(deadline, follower.complete):
             break
-    return Outcome(tasks=tuple(latest[i] for i in order if i in latest), pending=frozenset(pending or ()))
+    return Outcome(tasks=tuple(latest[i] for i in wanted.ids or () if i in latest), pending=frozenset(pending))
+
+
+def _is_over(deadline: float, complete: bool) -> bool:
+    # Even with no time at all, tasks that are done already count; a daemon that doesn't say is not waited for.
+    return time.monotonic() >= (deadline if complete else deadline + _GRACE_S)
 
 
 def report_failures(outcome: Outcome) -> None:

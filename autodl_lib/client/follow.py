@@ -34,6 +34,8 @@ class Follower:
         self._patient = patient
         self.away = False
         """The daemon is being looked for."""
+        self.complete = False
+        """Each task has been shown at least once since the daemon was found."""
 
     def __iter__(self) -> Iterator[list[Task]]:
         """Follow for as long as the caller asks.
@@ -56,12 +58,12 @@ class Follower:
     def _stream(self, stream: TaskStream) -> Iterator[list[Task]]:
         while True:
             tasks = stream.next_tasks(self._tick_s)
-            self.away = False
+            self.away, self.complete = False, stream.watching is not None
             yield tasks
 
     def _reopen(self) -> Generator[list[Task], None, Connection]:
         """Try until there is a connection, yielding moments to draw in."""
-        self.away = True
+        self.away, self.complete = True, False
         yield []
         deadline = time.monotonic() + PATIENCE_S
         delay_s = _FIRST_DELAY_S

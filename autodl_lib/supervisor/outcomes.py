@@ -38,7 +38,8 @@ from autodl_lib.contract.worker_messages import (
 from autodl_lib.store.rows import Change, Description
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction
-from autodl_lib.supervisor.pool import Admitted, Loss
+from autodl_lib.supervisor.admission import Admitted
+from autodl_lib.supervisor.pool import Loss
 from autodl_lib.supervisor.retry import Attempt, decide
 from autodl_lib.supervisor.worker_handle import Lease
 

@@ -13,55 +13,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from autodl_lib.contract.codec import decode_message, loads
-from autodl_lib.contract.errors import AutodlError
 from autodl_lib.contract.states import TaskEvent
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.contract.worker_messages import (
-    REPORTS,
     Assign,
-    Bound,
     Configure,
     Discard,
     Halt,
     LeasePhase,
     Progress,
     Publish,
-    Report,
     Retire,
     TransferSettings,
     WorkerState,
 )
-from autodl_lib.privilege.first_code import EXIT_DROP, EXIT_NO_ACCOUNT, EXIT_NO_QUEUE, WorkerStart, start_worker
+from autodl_lib.privilege.first_code import EXIT_DROP, EXIT_NO_ACCOUNT, EXIT_NO_QUEUE, WorkerStart
 from autodl_lib.store.rows import Leftover, TaskSpec
-from autodl_lib.supervisor import processes
+from autodl_lib.supervisor.admission import Admitted, admit
 from autodl_lib.supervisor.queue_link import QueueLink
 from autodl_lib.supervisor.scheduler import WorkerView
-from autodl_lib.supervisor.worker_handle import Lease, ReportRefused, Worker
+from autodl_lib.supervisor.starter import Starter
+from autodl_lib.supervisor.worker_handle import Lease, Worker
 
 IDLE_TIMEOUT_S = 15.0
 HALT_TIMEOUT_S = 8.0
-SPAWN_TIMEOUT_S = 20.0
-
-_REPORT_KINDS: dict[str, type[Report]] = {report.type: report for report in REPORTS}
+START_RETRY_S = 0.5
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """A report that passed all checks."""
-
-    worker: Worker
-    lease: Lease
-    report: Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,16 +78,14 @@ class Pool:
         self._tag = tag
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._context = processes.forkserver_context()
-        self._spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
-        self._link = QueueLink(self._context, self._spawner, self._take, self._queue_restarted)
+        self._starter = Starter()
+        self._link = QueueLink(self._starter, self._take, self._queue_restarted)
         self._workers: dict[str, Worker] = {}
         self._starting: dict[str, Uid] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases: dict[TaskId, tuple[Worker | None, Lease]] = {}
         self._empty = asyncio.Event()
         self._closing = False
-        self._forkserver_pidfd = -1
         self.live: dict[TaskId, Progress] = {}
 
     # --- what the scheduler sees ---
@@ -231,7 +212,7 @@ class Pool:
 
         Raises: OSError, EOFError.
         """
-        await self._watch_forkserver()
+        await self._starter.start()
         await self._link.start()
 
     async def close(self, timeout_s: float) -> None:
@@ -249,10 +230,7 @@ class Pool:
         for task in list(self._tasks):
             await asyncio.wait([task], timeout=1)
         self._link.close()
-        if self._forkserver_pidfd >= 0:
-            self._loop.remove_reader(self._forkserver_pidfd)
-            os.close(self._forkserver_pidfd)
-        self._spawner.shutdown(wait=False)
+        self._starter.close()
 
     def kill_all(self) -> None:
         """Kill every worker at once."""
@@ -308,29 +286,17 @@ class Pool:
             queue_key=self._link.key,
             queue_ident=self._link.ident,
         )
-        reader, writer = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=start_worker, name=f"worker-{uid}", args=(start, reader))
-        starting = self._loop.run_in_executor(self._spawner, processes.start, process)
         try:
-            pidfd = await asyncio.wait_for(asyncio.shield(starting), SPAWN_TIMEOUT_S)
-        except (OSError, EOFError, TimeoutError) as error:
-            if isinstance(error, TimeoutError):
-                processes.kill_forkserver()
-            logger.error(
-                "can't start a worker: %s",
-                error or "the forkserver does not answer",
-                extra={"event": "worker_start_failed"},
-            )
-            await asyncio.sleep(0.5)
+            process, orders, pidfd = await self._starter.start_worker(start)
+        except (OSError, EOFError) as error:
+            logger.error("can't start a worker: %s", error, extra={"event": "worker_start_failed"})
+            await asyncio.sleep(START_RETRY_S)
             del self._starting[key]
-            writer.close()
-            reader.close()
             await self._listener.lost([Loss(lease=lease, blamed=False, no_account=False, reason="no worker started")])
             self._listener.changed()
             return
-        reader.close()
         del self._starting[key]
-        worker = Worker(key, uid, process, writer, pidfd)
+        worker = Worker(key, uid, process, orders, pidfd)
         self._workers[key] = worker
         self._empty.clear()
         worker.on_exit(lambda: self._ended(worker))
@@ -345,42 +311,15 @@ class Pool:
 
     async def _take(self, texts: list[str]) -> None:
         """Decode and check what was drained, and pass it on."""
-        batch: list[Admitted] = []
-        for text in texts:
-            try:
-                document = loads(text)
-            except AutodlError:
-                continue  # nobody's: a worker that garbles its own key is silent, and lost in time
-            if not isinstance(document, dict) or not isinstance(document.get("reports"), list):
-                continue
-            worker = self._workers.get(str(document.get("worker")))
-            if worker is None:
-                continue
-            try:
-                batch += self._admit(worker, document["reports"])
-            except (AutodlError, ReportRefused) as error:
-                self._distrust(worker, str(error))
+        batch, distrusted = admit(self._workers, texts)
+        for worker, why in distrusted:
+            self._distrust(worker, why)
+        for item in batch:
+            if isinstance(item.report, Progress):
+                self.live[item.lease.task_id] = item.report
         if batch:
             await self._listener.reported(batch)
         self._listener.changed()
-
-    def _admit(self, worker: Worker, documents: list[object]) -> list[Admitted]:
-        admitted = []
-        for document in documents:
-            report = decode_message(_REPORT_KINDS, document)
-            lease = worker.admit(report)
-            if lease is None:
-                worker.move(WorkerState.BOUND)
-                worker.move(WorkerState.BUSY if worker.leases else WorkerState.IDLE)
-                continue
-            if isinstance(report, Bound):
-                continue
-            if isinstance(report, Progress):
-                self.live[lease.task_id] = report
-            elif report.type in ("ready", "failed", "halted", "finished"):
-                worker.set_pace(lease)
-            admitted.append(Admitted(worker=worker, lease=lease, report=report))
-        return admitted
 
     def _distrust(self, worker: Worker, why: str) -> None:
         logger.error(
@@ -436,18 +375,6 @@ class Pool:
             for key in list(self._workers):
                 self.retire(key)
         self._listener.changed()
-
-    async def _watch_forkserver(self) -> None:
-        self._forkserver_pidfd = await self._loop.run_in_executor(self._spawner, processes.ensure_forkserver)
-        self._loop.add_reader(self._forkserver_pidfd, self._forkserver_ended)
-
-    def _forkserver_ended(self) -> None:
-        self._loop.remove_reader(self._forkserver_pidfd)
-        os.close(self._forkserver_pidfd)
-        self._forkserver_pidfd = -1
-        if not self._closing:
-            logger.warning("the forkserver ended; starting another", extra={"event": "forkserver_lost"})
-            self._run(self._watch_forkserver())
 
     def _kill_if_held(self, worker: Worker, lease: Lease) -> None:
         if lease.id in worker.leases:

@@ -16,11 +16,9 @@ import secrets
 import signal
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.context import ForkServerContext
 
-from autodl_lib.supervisor import processes
 from autodl_lib.supervisor.report_queue import QueueClient, serve_reports
+from autodl_lib.supervisor.starter import Starter
 
 _READY_TIMEOUT_S = 20.0
 _RESTART_DELAY_S = 0.5
@@ -34,14 +32,12 @@ class QueueLink:
 
     def __init__(
         self,
-        context: ForkServerContext,
-        spawner: ThreadPoolExecutor,
+        starter: Starter,
         on_texts: Callable[[list[str]], Awaitable[None]],
         on_restart: Callable[[], None],
     ) -> None:
         """`on_texts` takes what was drained and returns when it is on disk; `on_restart` hears of a death."""
-        self._context = context
-        self._spawner = spawner
+        self._starter = starter
         self._on_texts = on_texts
         self._on_restart = on_restart
         self._loop = asyncio.get_running_loop()
@@ -70,12 +66,7 @@ class QueueLink:
         secret = secrets.token_hex(16)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.address)
-        reader, writer = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=serve_reports, name="report-queue", args=(self.address, self.key, secret, writer)
-        )
-        self._pidfd = await self._loop.run_in_executor(self._spawner, processes.start, process)
-        writer.close()
+        process, reader, self._pidfd = await self._starter.start_manager(serve_reports, self.address, self.key, secret)
         self._loop.add_reader(self._pidfd, self._ended)
 
         def connect() -> QueueClient:

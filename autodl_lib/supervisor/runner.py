@@ -20,8 +20,9 @@ from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.contract.worker_messages import LeasePhase
 from autodl_lib.store.rows import Moved
 from autodl_lib.store.store import Store
+from autodl_lib.supervisor.admission import Admitted
 from autodl_lib.supervisor.outcomes import Outcomes
-from autodl_lib.supervisor.pool import Admitted, Loss, Pool
+from autodl_lib.supervisor.pool import Loss, Pool
 from autodl_lib.supervisor.scheduler import AssignTask, RetireWorker, Snapshot, SpawnWorker, UserQueue, WorkerView, plan
 
 EVERYBODY = Uid(-1)

@@ -38,13 +38,12 @@ class Connection:
     """Serves one request after the other."""
 
     def __init__(self, engine: Engine) -> None:
-        self.bytes_seen = 0
-        """Bytes of heads and bodies of the present request."""
         self._engine = engine
-        self._easy = self._new_easy()
+        self._reader = HeadReader()
+        self._body_bytes = 0
         self._request: Request | None = None
         self._listener: Listener | None = None
-        self._reader = HeadReader()
+        self._easy = self._new_easy()
 
     def start(self, request: Request, listener: Listener) -> None:
         """Send a request.
@@ -56,8 +55,8 @@ class Connection:
             self._easy.close()
             self._easy = self._new_easy()
             before = None
-        self.bytes_seen = 0
-        self._reader = HeadReader()
+        self._body_bytes = 0
+        self._reader.reset()
         self._listener = listener
         self._request = request
         set_options(self._easy, request, before)
@@ -67,6 +66,10 @@ class Connection:
         """End the request now; the listener is not told."""
         self._listener = None
         self._engine.remove(self._easy)
+
+    def bytes_seen(self) -> int:
+        """Return the bytes of heads and bodies of the present request."""
+        return self._reader.size_bytes + self._body_bytes
 
     def head(self) -> ResponseHead:
         """Return the last response head, as far as it has come."""
@@ -93,16 +96,12 @@ class Connection:
 
     def _new_easy(self) -> pycurl.Curl:
         easy = new_handle()
-        easy.setopt(pycurl.HEADERFUNCTION, self._take_head_line)
+        easy.setopt(pycurl.HEADERFUNCTION, self._reader.feed)
         easy.setopt(pycurl.WRITEFUNCTION, self._take_body)
         return easy
 
-    def _take_head_line(self, line: bytes) -> int | None:
-        self.bytes_seen += len(line)
-        return None if self._reader.feed(line) else _STOP
-
     def _take_body(self, data: bytes) -> int | None:
-        self.bytes_seen += len(data)
+        self._body_bytes += len(data)
         if self._listener is None or not self._listener.body_arrived(self, data):
             return _STOP
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from urllib.parse import unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import unquote_to_bytes, urljoin
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.disposition import proposed_name
@@ -21,6 +21,7 @@ PART_SUFFIX = ".autodl-part"
 CONTROL_SUFFIX = ".autodl-ctl"
 FALLBACK_NAME = "index.html"
 
+_PATH = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*([^?#]*)")
 _MAX_EXTENSION_BYTES = 64
 _UNSAFE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 """Characters that are no text, or make a terminal show another name than there is."""
@@ -42,14 +43,13 @@ def name_from_response(url: str, head: ResponseHead | None) -> str:
 
 def name_from_url(url: str, *, server_given: bool = False) -> str:
     """Return the last path segment of a URL as a safe name, empty when it has none."""
-    try:
-        path = urlsplit(url).path
-    except ValueError:
-        return ""
-    segment = path.rpartition("/")[2]
+    match = _PATH.match(url)
+    segment = match[1].rpartition("/")[2] if match is not None else ""
     if ";type=" in segment and url.lower().startswith("ftp"):
         segment = segment.partition(";type=")[0]
-    text = unquote_to_bytes(segment).decode("utf-8", "replace").replace("\ufffd", "_")
+    text = segment
+    if "%" in segment or not segment.isascii():
+        text = unquote_to_bytes(segment).decode("utf-8", "replace").replace("\ufffd", "_")
     return sanitise(text, server_given=server_given)
 
 

@@ -11,6 +11,7 @@ How it fails: a defect in one task fails that task (see session); one in the loo
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import os
 import select
@@ -28,9 +29,14 @@ from autodl_lib.worker.reporting import ReportBuffer, ReportSender
 from autodl_lib.worker.session import Facilities
 from autodl_lib.worker.sync_thread import SyncThread
 
+_COLLECT_AFTER = 20_000
+"""Objects between collections of cycles: there are hardly any, and looking for them costs every small file."""
+
 
 def run(orders_fd: int, reports: ReportSender) -> None:
     """Obey orders until told to leave or left alone. For a process's main thread."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     Worker(orders_fd, reports).run()
 
 
@@ -98,13 +104,15 @@ class Worker:
         while self._backlog.step(now):
             now = time.monotonic()
             self._engine.run_due(now)
+        self._sync.release(now, at_once=self._backlog.is_resting())
         flush_at = self._reports.deadline_mono()
         if flush_at is not None and (now >= flush_at or self._has_nothing_to_do()):
             self._reports.flush()
 
     def _patience_s(self) -> float:
         due = self._backlog.deadline_mono()
-        for deadline in (self._engine.deadline_mono(), self._reports.deadline_mono()):
+        parts = (self._engine, self._reports, self._sync)
+        for deadline in [part.deadline_mono() for part in parts]:
             if deadline is not None and deadline < due:
                 due = deadline
         return -1.0 if math.isinf(due) else max(0.0, due - time.monotonic())

@@ -17,9 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pycurl
 
 from autodl_lib import __version__
-from autodl_lib.contract.errors import BadUrl
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.contract.urls import check_url
 from autodl_lib.contract.worker_messages import TransferSettings
 from autodl_lib.worker.verdicts import TaskFailed
 
@@ -56,15 +54,16 @@ class Request:
 
 
 def encode_url(url: str) -> bytes:
-    """Return a URL as libcurl takes it.
+    """Return a URL as libcurl takes it; the supervisor has checked it, and libcurl does again.
 
     Raises: TaskFailed.
     """
+    if url.isascii() or _HAS_IDN:
+        return url.encode()
     try:
-        check_url(url)
-        return (url if _HAS_IDN or url.isascii() else _with_ascii_host(url)).encode()
-    except (BadUrl, UnicodeError) as error:
-        raise TaskFailed(FailureCode.BAD_URL, f"{error}") from None
+        return _with_ascii_host(url).encode()
+    except ValueError as error:
+        raise TaskFailed(FailureCode.BAD_URL, f"the URL's host name is not valid: {error}") from None
 
 
 def encode_headers(headers: tuple[str, ...]) -> tuple[bytes, ...]:

@@ -20,6 +20,19 @@ MAX_RETRY_AFTER_S = 86400.0
 _MAX_HEAD_BYTES = 512 * 1024
 _MAX_VALIDATOR_LENGTH = 1024
 _MAX_REASON_LENGTH = 100
+_USED = {
+    name.encode(): name
+    for name in (
+        "content-disposition",
+        "content-length",
+        "content-range",
+        "etag",
+        "last-modified",
+        "location",
+        "retry-after",
+        "transfer-encoding",
+    )
+}
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
 
 REMOTE_CHANGED_NOTE = "the remote file changed; starting over"
@@ -29,7 +42,7 @@ OTHER_RANGE_NOTE = "the server sent another range than asked for; starting over"
 
 @dataclass(slots=True)
 class ResponseHead:
-    """The last response's status line and fields (lower-case names; the last of equal ones), and the way there."""
+    """The last response's status line, its fields of _USED (the last of equal ones), and the redirects before it."""
 
     status: int = 0
     reason: str = ""
@@ -41,26 +54,31 @@ class HeadReader:
     """Collects header lines as libcurl hands them over, of one request and all its redirects."""
 
     def __init__(self) -> None:
+        self.size_bytes = 0
         self._lines: list[bytes] = []
-        self._size = 0
         self._locations: list[str] = []
 
-    def feed(self, line: bytes) -> bool:
-        """Take one line; False when the server sends too much of this."""
+    def reset(self) -> None:
+        """Begin anew, for another request."""
+        self.size_bytes = 0
+        self._lines = []
+        self._locations = []
+
+    def feed(self, line: bytes) -> int | None:
+        """Take one line, as libcurl's callback; 0, which ends the request, when the server sends too much of this."""
         if line.startswith(b"HTTP/"):
-            self._keep_location()
+            if self._lines:
+                self._keep_location()
             self._lines = []
-        self._size += len(line)
+        self.size_bytes += len(line)
         self._lines.append(line)
-        return self._size <= _MAX_HEAD_BYTES
+        return None if self.size_bytes <= _MAX_HEAD_BYTES else 0
 
     def head(self) -> ResponseHead:
         """Parse what has come of the last response."""
         return _parse_head(self._lines, self._locations)
 
     def _keep_location(self) -> None:
-        if not self._lines:
-            return
         left = _parse_head(self._lines, [])
         if 300 <= left.status < 400 and "location" in left.fields:
             self._locations.append(left.fields["location"])
@@ -74,11 +92,12 @@ def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
     if len(words) > 1 and len(words[1]) == 3 and words[1].isascii() and words[1].isdigit():
         head.status = int(words[1])
     if len(words) > 2:
-        head.reason = "".join(c for c in words[2] if c.isascii() and c.isprintable())[:_MAX_REASON_LENGTH]
-    for line in lines[1:]:
-        name, colon, value = line.partition(b":")
-        if colon:
-            head.fields[name.decode("latin-1").strip().lower()] = _decode_value(value.strip())
+        head.reason = "".join([c for c in words[2] if " " <= c <= "~"])[:_MAX_REASON_LENGTH]
+    for line in lines:
+        name, _, value = line.partition(b":")
+        known = _USED.get(name.strip().lower())
+        if known is not None:
+            head.fields[known] = _decode_value(value.strip())
     return head
 
 

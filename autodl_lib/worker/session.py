@@ -33,20 +33,11 @@ from autodl_lib.contract.worker_messages import (
 )
 from autodl_lib.worker.connection import Connections
 from autodl_lib.worker.control_file import ControlRecord, Ranges
-from autodl_lib.worker.file_name import check_output, name_from_response
 from autodl_lib.worker.folder import Folder, Folders
-from autodl_lib.worker.part_file import (
-    Claim,
-    PartFile,
-    check_not_taken,
-    claim_part,
-    discard_part,
-    reopen_identical,
-    reopen_part,
-)
-from autodl_lib.worker.publish import finish_published, place
+from autodl_lib.worker.holding import Holding
+from autodl_lib.worker.part_file import PartFile, discard_part
 from autodl_lib.worker.reporting import ReportBuffer
-from autodl_lib.worker.response import Accept, RemoteVersion, ResponseHead, ResumePoint
+from autodl_lib.worker.response import Accept, ResponseHead
 from autodl_lib.worker.sync_thread import SyncJob, SyncThread
 from autodl_lib.worker.transfer import Source, Transfer
 from autodl_lib.worker.verdicts import TaskFailed, Verdict, os_verdict
@@ -99,11 +90,7 @@ class Session:
         """When `tick` has something to do."""
         self._facilities = facilities
         self._settings = facilities.settings
-        self._folder: Folder | None = None
-        self._part: PartFile | None = None
-        self._name = ""
-        self._record: ControlRecord | None = None
-        self._version = RemoteVersion(size=None, etag=None, last_modified=None)
+        self._holding: Holding | None = None
         self._transfer: Transfer | None = None
         self._identity: FileIdentity | None = None
         self._halt: bool | None = None
@@ -137,17 +124,14 @@ class Session:
 
     def leave(self) -> None:
         """Keep what is worth keeping, at once and without a report: the supervisor is gone. The sync thread rests."""
-        part = self._part
-        if part is None or self.phase in (Phase.PUBLISHING, Phase.SAVING, Phase.ENDED):
+        if (
+            self.phase not in (Phase.TRANSFERRING, Phase.SYNCING, Phase.READY)
+            or self._holding is None
+            or self._holding.part is None
+        ):
             return
         try:
-            self._stop_transfer()
-            ranges = self._ranges()
-            complete = self.phase in (Phase.SYNCING, Phase.READY)
-            if (self.is_visible and ranges is not None) if complete else self._is_worth_keeping(ranges):
-                part.checkpoint(self._record_of(ranges or ()), durable=self._settings.durable)
-            elif not complete and ranges is not None:
-                part.remove()
+            self._leave()
         except (OSError, ValueError) as error:
             logger.warning("a part file could not be saved", extra={"event": "part_lost", "reason": str(error)})
 
@@ -155,18 +139,9 @@ class Session:
 
     def open_part(self, accepted: Accept, head: ResponseHead | None) -> PartFile:
         """Choose the name, claim the part file, or empty the one that can't be continued."""
-        folder = self._open_folder()
-        self._check_space(folder, (accepted.version.size or 0) - accepted.offset)
-        if self._part is None:
-            output = self.assign.output
-            name = output if output is not None else name_from_response(self.assign.url, head)
-            claim = Claim(name=name, on_conflict=self.assign.on_conflict, tag=self.assign.tag)
-            self._name, self._part = claim_part(folder, claim)
-        elif accepted.offset == 0:
-            self._part.start_over(self._record_of(()), durable=self._settings.durable)
-        self._version = accepted.version
+        part = self._held().open_for(accepted, head)
         self.wake_mono = self.begun_mono + STARTED_AFTER_S
-        return self._part
+        return part
 
     def note(self, text: str) -> None:
         """Tell the task's history something."""
@@ -184,19 +159,21 @@ class Session:
     def _begin(self) -> None:
         self.begun_mono = time.monotonic()
         self._settings = self._facilities.settings
-        self._folder = self._facilities.folders.open(self.assign.dir)
-        if self.assign.output is not None:
-            check_output(self.assign.output)
-        if self.assign.identity is not None and self._recover(self._folder, self.assign.identity):
+        folder = self._facilities.folders.open(self.assign.dir)
+        holding = self._holding = Holding(self.assign, folder, self._settings)
+        identity = self.assign.identity
+        if identity is not None and holding.was_published(identity):
+            dest = folder.join(holding.name)
+            self._end(Finished(lease=self.assign.lease, dest=dest, size_bytes=identity.size_bytes))
             return
-        asked = self._reopen(self._folder)
-        if self._record is not None and self._record.is_complete():
+        if identity is not None and holding.take_up_complete(identity):
             self._sync()
             return
-        known = self._name or self.assign.output
-        if known:
-            claim = Claim(name=known, on_conflict=self.assign.on_conflict, tag=self.assign.tag)
-            check_not_taken(self._folder, claim)
+        asked = holding.take_up_part()
+        if holding.record is not None and holding.record.is_complete():
+            self._sync()
+            return
+        holding.check_name()
         source = Source(
             url=self.assign.url,
             headers=self.assign.headers,
@@ -209,55 +186,21 @@ class Session:
         self._transfer.start(asked)
         self.wake_mono = self.begun_mono + STARTED_AFTER_S
 
-    def _recover(self, folder: Folder, identity: FileIdentity) -> bool:
-        """Take up an attempt that had leave to publish; False when nothing of it is there."""
-        name, part = self.assign.name, self.assign.part
-        if name is None:
-            return False
-        check_output(name)
-        if finish_published(folder, name, part, identity):
-            dest = folder.join(name)
-            self._end(Finished(lease=self.assign.lease, dest=dest, size_bytes=identity.size_bytes))
-            return True
-        self._part = reopen_identical(folder, part, identity) if part is not None else None
-        if self._part is None:
-            return False
-        self._name = name
-        self._version = RemoteVersion(size=identity.size_bytes, etag=None, last_modified=None)
-        self._sync()
-        return True
-
-    def _reopen(self, folder: Folder) -> ResumePoint | None:
-        """Open the part file of an earlier attempt; returns what to ask for if it can be continued."""
-        name, part_name = self.assign.name, self.assign.part
-        if part_name is None or name is None:
-            return None
-        found = reopen_part(folder, part_name, self.assign.tag)
-        if found is None:
-            return None
-        self._part, self._record = found
-        self._name = check_output(name)
-        self._version = self._record.version
-        done = self._record.bytes_done()
-        if not self._is_worth_keeping(self._record.ranges) or self._record.ranges[0][0] != 0:
-            self._record = None
-            return None
-        return ResumePoint(offset=done, version=self._version)
-
     def _complete(self) -> None:
-        assert self._transfer is not None
-        if self._part is None:
+        holding = self._held()
+        if self._transfer is None or holding.part is None:
             raise RuntimeError("a transfer ended well without a part file")
-        self._version = replace(self._version, size=self._transfer.bytes_done())
+        holding.version = replace(holding.version, size=self._transfer.bytes_done())
         self._sync()
 
     def _sync(self) -> None:
-        part = self._part
-        assert part is not None
+        part = self._held().opened()
         self.phase = Phase.SYNCING
         if self._settings.durable or self._checkpoint_runs:
             run = (lambda: os.fsync(part.fd)) if self._settings.durable else (lambda: None)
-            self._facilities.sync.submit(SyncJob(run=run, done=self._synced, fd=part.fd))
+            sync = self._facilities.sync
+            hand_over = sync.submit if self.is_visible else sync.hold
+            hand_over(SyncJob(run=run, done=self._synced, fd=part.fd))
         else:
             self._synced(None)
 
@@ -270,20 +213,19 @@ class Session:
         if self._halt is not None:
             self._let_go(discard=self._halt, report=self._halted)
             return
-        assert self._part is not None
-        self._identity = self._part.identity()
+        self._identity = self._held().opened().identity()
         self.phase = Phase.READY
         self._report_ready()
 
     def _report_ready(self) -> None:
-        assert self._part is not None
         assert self._identity is not None
+        holding = self._held()
         self._facilities.reports.add(
             Ready(
                 lease=self.assign.lease,
-                dir=self._part.folder.path,
-                name=self._name,
-                part=self._part.name,
+                dir=holding.folder.path,
+                name=holding.name,
+                part=holding.opened().name,
                 identity=self._identity,
                 http_status=self._status(),
                 bytes_received=self._received(),
@@ -293,33 +235,30 @@ class Session:
     # --- publishing ---
 
     def _publish(self) -> None:
-        assert self._part is not None
-        next_name = place(self._part, self._name, self.assign.on_conflict)
-        if next_name is not None:
-            self._name = next_name
+        if self._held().publish():
+            self.phase = Phase.PUBLISHING
+        else:
             self._report_ready()
-            return
-        self.phase = Phase.PUBLISHING
 
     def published_in(self) -> tuple[Folder, int]:
         """Return the folder that must be synced before `published`, and the file's descriptor."""
-        assert self._part is not None
-        return self._part.folder, self._part.fd
+        holding = self._held()
+        return holding.folder, holding.opened().fd
 
     def published(self, error: OSError | None) -> None:
         """Report the end: the folder is synced."""
         self._guarded(lambda: self._after_publish(error))
 
     def _after_publish(self, error: OSError | None) -> None:
-        assert self._part is not None
         assert self._identity is not None
-        self._part.close()
+        holding = self._held()
+        holding.opened().close()
+        holding.part = None
         if error is not None:
-            verdict = os_verdict(error, f"sync the folder {self._part.folder.path}")
-            self._part = None
+            verdict = os_verdict(error, f"sync the folder {holding.folder.path}")
             self._end(self._failed(verdict)(None, 0))
             return
-        dest = self._part.folder.join(self._name)
+        dest = holding.folder.join(holding.name)
         self._end(Finished(lease=self.assign.lease, dest=dest, size_bytes=self._identity.size_bytes))
 
     # --- while it transfers ---
@@ -348,7 +287,7 @@ class Session:
             progress = Progress(
                 lease=self.assign.lease,
                 bytes_done=self._transfer.bytes_done(),
-                bytes_total=self._version.size,
+                bytes_total=self._held().version.size,
                 speed_bps=self._transfer.speed_bps(now),
                 connections=self._transfer.connection_count(),
             )
@@ -360,16 +299,16 @@ class Session:
 
     def _report_started(self) -> None:
         assert self._transfer is not None
-        assert self._part is not None
+        holding = self._held()
         self.is_visible = True
         self._facilities.reports.add(
             Started(
                 lease=self.assign.lease,
-                dir=self._part.folder.path,
-                name=self._name,
-                part=self._part.name,
+                dir=holding.folder.path,
+                name=holding.name,
+                part=holding.opened().name,
                 bytes_done=self._transfer.bytes_done(),
-                bytes_total=self._version.size,
+                bytes_total=self._held().version.size,
                 http_status=self._status(),
             )
         )
@@ -382,12 +321,11 @@ class Session:
         if ranges is None or self._checkpoint_runs:
             return
         self._transfer.write_held()
-        part, ranges = self._part, self._transfer.ranges()
-        assert part is not None
-        self._check_space(part.folder, 0)
-        if not self._is_worth_keeping(ranges):
+        holding, ranges = self._held(), self._transfer.ranges()
+        holding.check_space(0)
+        if ranges is None or not holding.is_worth_keeping(ranges):
             return
-        record, durable = self._record_of(ranges or ()), self._settings.durable
+        part, record, durable = holding.opened(), holding.record_of(ranges), self._settings.durable
         self._checkpoint_runs = True
         job = SyncJob(run=lambda: part.checkpoint(record, durable=durable), done=self._checkpointed)
         self._facilities.sync.submit(job)
@@ -408,16 +346,18 @@ class Session:
             self._stop_transfer()
         except OSError:
             logger.info("the last bytes could not be written", extra={"event": "tail_lost"})
-        if self._part is None:
+        holding = self._holding
+        if holding is None or holding.part is None:
             self._let_go_unopened(discard=discard, report=report)
             return
-        part, ranges = self._part, self._ranges()
-        kept = None if discard or not part.is_in_place() or not self._is_worth_keeping(ranges) else ranges or ()
-        if kept is None and not self._checkpoint_runs:
+        part, ranges = holding.part, self._ranges(holding)
+        record = None
+        if not discard and ranges is not None and part.is_in_place() and holding.is_worth_keeping(ranges):
+            record = holding.record_of(ranges)
+        elif not self._checkpoint_runs:
             self._save(part, None, report, None)
             return
         self.phase = Phase.SAVING
-        record = None if kept is None else self._record_of(kept)
         durable = self._settings.durable
         run = (lambda: None) if record is None else (lambda: part.checkpoint(record, durable=durable))
         self._facilities.sync.submit(
@@ -436,7 +376,7 @@ class Session:
 
     def _save(self, part: PartFile, record: ControlRecord | None, report: EndReport, error: OSError | None) -> None:
         """Let go of the part file, whose last checkpoint is written or not wanted."""
-        self._part = None
+        self._held().part = None
         if record is None or error is not None:
             part.remove()
             self._end(report(None, 0))
@@ -466,6 +406,18 @@ class Session:
     def _halted(self, part: str | None, bytes_done: int) -> Report:
         return Halted(lease=self.assign.lease, bytes_done=bytes_done, bytes_received=self._received(), part=part)
 
+    def _leave(self) -> None:
+        """Save the part file, or remove it, here and now."""
+        self._stop_transfer()
+        holding = self._held()
+        part, ranges = holding.opened(), self._ranges(holding)
+        if self.phase is not Phase.TRANSFERRING and not self.is_visible:
+            return  # the supervisor knows it by its identity, or will forget it: no control file, no owner
+        if ranges is not None and holding.is_worth_keeping(ranges):
+            part.checkpoint(holding.record_of(ranges), durable=self._settings.durable)
+        else:
+            part.remove()
+
     # --- small questions ---
 
     def _guarded(self, action: Callable[[], None]) -> None:
@@ -475,7 +427,7 @@ class Session:
         except TaskFailed as failure:
             self._fail_somehow(failure.verdict)
         except OSError as error:
-            self._fail_somehow(os_verdict(error, f"save to {self._folder.path if self._folder else self.assign.dir}"))
+            self._fail_somehow(os_verdict(error, f"save to {self.assign.dir}"))
         except Exception as error:
             logger.exception("an assignment met a defect", extra={"event": "defect", "task_id": self.assign.task_id})
             words = f"a defect of autodl: {type(error).__name__}"
@@ -494,33 +446,17 @@ class Session:
         if self._transfer is not None and self.phase is Phase.TRANSFERRING:
             self._transfer.stop()
 
-    def _ranges(self) -> Ranges | None:
-        """Return what of the part file is good, None when nothing was changed since it was opened."""
+    def _ranges(self, holding: Holding) -> Ranges | None:
+        """Return what of the part file is good, None when nothing is known to be."""
         if self.phase in (Phase.SYNCING, Phase.READY):
-            return ((0, self._version.size),) if self._version.size else ()
+            return ((0, holding.version.size),) if holding.version.size else ()
         ranges = self._transfer.ranges() if self._transfer is not None else None
-        return ranges if ranges is not None or self._record is None else self._record.ranges
+        return ranges if ranges is not None or holding.record is None else holding.record.ranges
 
-    def _is_worth_keeping(self, ranges: Ranges | None) -> bool:
-        if not ranges:
-            return False
-        by_size = self.assign.url[:4].lower() != "http" and self._version.size is not None
-        return self._version.has_validator() or by_size or self._record_of(ranges).is_complete()
-
-    def _record_of(self, ranges: Ranges) -> ControlRecord:
-        return ControlRecord(tag=self.assign.tag, version=self._version, ranges=ranges)
-
-    def _open_folder(self) -> Folder:
-        if self._folder is None:
+    def _held(self) -> Holding:
+        if self._holding is None:
             raise RuntimeError("no folder is open")
-        return self._folder
-
-    def _check_space(self, folder: Folder, needed: int) -> None:
-        free = folder.free_bytes()
-        if free - needed < self._settings.min_free_bytes:
-            words = f"too little space in {folder.path}: {free} bytes are free, {max(needed, 0)} more are needed"
-            words += f", and {self._settings.min_free_bytes} must stay free"
-            raise TaskFailed(FailureCode.DISK_FULL, words)
+        return self._holding
 
     def _status(self) -> int | None:
         return self._transfer.status if self._transfer is not None else None

@@ -2,7 +2,8 @@
 
 Runs as: the task's owner.  Talks to: the disk, the worker's loop (a queue there, an eventfd back).
 Jobs are done in order, all that wait together: their write-back is started first, so that many small files
-share the disk's work and the journal's commit.
+share the disk's work and the journal's commit. That makes it worth to hold a small file's job back for a moment,
+until others have joined it.
 Invariants: the loop leaves a job's files alone until the job came back.
 How it fails: a job's OSError comes back with the job; the thread itself never ends but by `stop`.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +27,10 @@ class SyncJob:
     fd: int | None = None
 
 
+HOLD_S = 0.01
+_HOLD_JOBS = 32
+
+
 class SyncThread:
     """Does jobs in the background; `collect` brings their results into the loop."""
 
@@ -36,16 +42,29 @@ class SyncThread:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._outstanding = 0
+        self._held: list[SyncJob] = []
+        self._held_mono = 0.0
+
+    def hold(self, job: SyncJob) -> None:
+        """Take a job that may wait for company; `release` or the next `submit` hands it over."""
+        self._outstanding += 1
+        if not self._held:
+            self._held_mono = time.monotonic()
+        self._held.append(job)
+
+    def deadline_mono(self) -> float | None:
+        """Return when `release` is due, None when no job is held back."""
+        return self._held_mono + HOLD_S if self._held else None
+
+    def release(self, now: float, *, at_once: bool) -> None:
+        """Hand over what is held back, if it has waited long enough or is enough."""
+        if self._held and (at_once or len(self._held) >= _HOLD_JOBS or now >= self._held_mono + HOLD_S):
+            self._hand_over([])
 
     def submit(self, job: SyncJob) -> None:
         """Hand a job over; its `done` is called by a later `collect`."""
         self._outstanding += 1
-        with self._wake:
-            self._jobs.append(job)
-            self._wake.notify()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="sync", daemon=True)
-            self._thread.start()
+        self._hand_over([job])
 
     def is_busy(self) -> bool:
         """Tell whether any job's result is still to come."""
@@ -69,6 +88,16 @@ class SyncThread:
             self._wake.notify()
         if self._thread is not None:
             self._thread.join()
+
+    def _hand_over(self, jobs: list[SyncJob]) -> None:
+        held, self._held = self._held, []
+        with self._wake:
+            self._jobs.extend(held)
+            self._jobs.extend(jobs)
+            self._wake.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="sync", daemon=True)
+            self._thread.start()
 
     def _work(self) -> None:
         while True:

@@ -155,7 +155,8 @@ class Transfer:
         self._speed.sample(self.received_bytes, self._active_mono)
         try:
             segment.connection.start(self._request(asked), self)
-        except pycurl.error as error:
+        except (pycurl.error, ValueError) as error:
+            self._release_connections()
             raise TaskFailed(FailureCode.BAD_URL, f"libcurl does not take this request: {error.args[-1]}") from None
 
     def stop(self) -> None:
@@ -230,8 +231,9 @@ class Transfer:
 
     def connection_stepped(self, connection: Connection) -> None:
         """See connection.Listener."""
-        if connection.bytes_seen != self._seen:
-            self._seen = connection.bytes_seen
+        seen = connection.bytes_seen()
+        if seen != self._seen:
+            self._seen = seen
             self._active_mono = time.monotonic()
             if self._accepted is None and not self._is_http and self._segments[0].held_bytes():
                 self._decide_late(connection)
@@ -312,16 +314,22 @@ class Transfer:
             if result.code in CANNOT_RESUME and self._asked is not None and self._accepted is None:
                 self._again = NO_RANGES_NOTE
                 return
-            head = connection.head() if self._is_http else None
-            if self._accepted is None and head is not None and (result.code == 0 or head.status >= 400):
-                self._apply(judge(head, self._asked), head)
-            elif self._accepted is None and result.code == 0:
-                self._apply(judge_by_size(connection.announced_length(), self._asked), None)
+            if self._accepted is None:
+                self._judge_without_body(connection, result)
             self.write_held()
             if self._failure is None and self._again is None:
                 self._failure = self._check_complete(result)
         except Exception as error:  # noqa: BLE001  told to the owner, like all others
             self._fail(_verdict_of(error))
+
+    def _judge_without_body(self, connection: Connection, result: CurlResult) -> None:
+        if not self._is_http:
+            if result.code == 0:
+                self._apply(judge_by_size(connection.announced_length(), self._asked), None)
+            return
+        head = connection.head()
+        if result.code == 0 or head.status >= 400:
+            self._apply(judge(head, self._asked), head)
 
     def _check_complete(self, result: CurlResult) -> Verdict | None:
         if result.code:

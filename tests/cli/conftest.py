@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_daemon import FakeDaemon, autodl
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from fake_daemon import FakeDaemon, Run, autodl
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HELLO = {"jsonrpc": "2.0", "method": "hello", "params": {"protocol": 1, "version": "0.1.0"}}
 
 Answer = dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]] | bytes | None
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Refusal(Exception):

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Run
-from fake_daemon import FakeDaemon, Refusal
+from fake_daemon import FakeDaemon, Refusal, Run
 
 URL = "http://example.test/a.bin"
 

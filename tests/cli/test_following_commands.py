@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Run
-from fake_daemon import ROOT, FakeDaemon, Refusal, environment, task
+from fake_daemon import ROOT, FakeDaemon, Refusal, Run, environment, task
 
 URL = "http://example.test/file17.bin"
 ERROR = {"code": "http_error", "message": "the server answered 404 Not Found"}
@@ -122,6 +121,11 @@ def test_wait_times_out_with_a_status_of_its_own(run: Run, daemon: FakeDaemon) -
     assert done.returncode == 6
     assert [t["state"] for t in json.loads(done.stdout)["tasks"]] == ["enqueued", "finished"]
     assert done.stderr == "autodl: timed out after 0.2 s; not done yet: 17\n"
+
+
+def test_wait_without_any_time_still_sees_what_is_done(run: Run, daemon: FakeDaemon) -> None:
+    daemon.watches = [[task(17, "finished"), task(18, "finished")]]
+    assert run("wait", "17", "18", "--timeout", "0").returncode == 0
 
 
 def test_wait_for_no_such_task(run: Run, daemon: FakeDaemon) -> None:

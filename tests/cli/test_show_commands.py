@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import Run
-from fake_daemon import FakeDaemon, Refusal, task
+from fake_daemon import FakeDaemon, Refusal, Run, task
 
 EVIL = "a\x1b]0;owned\x07\x9b31m\u202egnp.exe\nb\tc"
 

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Run
-from fake_daemon import FakeDaemon, Refusal, task
+from fake_daemon import FakeDaemon, Refusal, Run, task
 
 HOLD = {"held": True, "until": None, "paused_tasks": 0}
 

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Run
-from fake_daemon import ROOT, FakeDaemon, autodl, environment, task
+from fake_daemon import ROOT, FakeDaemon, Run, autodl, environment, task
 
 URL = "http://example.test/a"
 

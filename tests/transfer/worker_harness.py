@@ -115,6 +115,7 @@ class WorkerHarness:
 
     def await_report(self, kind: type[Any], lease: str, *, such: Callable[[Any], bool] = lambda _: True) -> Any:
         """Return the first report of a kind for a lease, which may have come already."""
+
         def matches(report: Report) -> bool:
             return isinstance(report, kind) and report.lease == lease and such(report)
 
@@ -127,14 +128,14 @@ class WorkerHarness:
         """Return the next report that matches; answers `ready` with `publish` unless told not to."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            for position, report in enumerate(batch := self._read(deadline)):
-                if matches(report):
-                    for other in batch[position + 1 :]:
-                        self._note(other)
-                    return report
+            batch = self._read(deadline)
+            found = [report for report in batch if matches(report)]
+            if found:
+                return found[0]
 
     def await_end(self, lease: str) -> Report:
         """Return the report that ends a lease."""
+
         def ends(report: Report) -> bool:
             return report.lease == lease and self._phases[lease] is LeasePhase.ENDED
 
@@ -158,7 +159,7 @@ class WorkerHarness:
         reports = [decode_message(_KINDS, json.loads(line)) for line in lines]
         for report in reports:
             self._take(report)
-        return []  if not reports else reports
+        return reports
 
     def _take(self, report: Report) -> None:
         phase = self._phases[report.lease]
@@ -168,9 +169,6 @@ class WorkerHarness:
         self.seen.append(report)
         if isinstance(report, Ready) and self.auto_publish:
             self.order(Publish(lease=report.lease))
-
-    def _note(self, report: Report) -> None:
-        """Reports after the awaited one were taken already."""
 
     # --- the end ---
 

@@ -18,8 +18,8 @@ _DESCRIPTION = """Run the daemon in the foreground.
 As root it serves all users of the machine and downloads as each of them; otherwise it serves you.
 
 SIGTERM stops it cleanly, downloads go on where they were when it is started again. SIGHUP reads the
-configuration again. Without --socket it listens where clients look first: /run/autodl/autodl.sock for
-root, your private socket else."""
+configuration again. As root it listens on /run/autodl/autodl.sock if not told otherwise; other users
+give --socket and --state-dir, or just use autodl, which starts their daemon by itself."""
 
 
 def commands() -> dict[str, click.Command]:

@@ -5,7 +5,6 @@ Runs as: the caller.  Talks to: the daemon through client.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -88,6 +87,8 @@ def _list(session: Session, most: int | None, **values: Any) -> None:
     for page in pages:
         rows = [task_cells(task_from(task)) for task in page]
         if rows and terminal:
+            import shutil
+
             cells = shutil.get_terminal_size().columns
             lines = fitted(rows, cells, colours=draws_colours())
             if shown:

@@ -1,0 +1,138 @@
+"""What an assignment has on disk: its folder, its name, its part file, and which remote version that is of.
+
+Runs as: the task's owner.  Talks to: the destination folder.
+Invariants: `part` is open and locked while it is not None; nothing is kept that a later attempt could not verify.
+How it fails: OSError, or TaskFailed with a sentence that names the path.
+"""
+
+from __future__ import annotations
+
+from autodl_lib.contract.failures import FailureCode
+from autodl_lib.contract.worker_messages import Assign, FileIdentity, TransferSettings
+from autodl_lib.worker.control_file import ControlRecord, Ranges
+from autodl_lib.worker.file_name import check_output, name_from_response
+from autodl_lib.worker.folder import Folder
+from autodl_lib.worker.part_file import (
+    Claim,
+    PartFile,
+    check_not_taken,
+    claim_part,
+    reopen_identical,
+    reopen_part,
+)
+from autodl_lib.worker.publish import finish_published, place
+from autodl_lib.worker.response import Accept, RemoteVersion, ResponseHead, ResumePoint
+from autodl_lib.worker.verdicts import TaskFailed
+
+_UNKNOWN = RemoteVersion(size=None, etag=None, last_modified=None)
+
+
+class Holding:
+    """One assignment's files."""
+
+    def __init__(self, assign: Assign, folder: Folder, settings: TransferSettings) -> None:
+        self.folder = folder
+        self.name = ""
+        self.part: PartFile | None = None
+        self.version = _UNKNOWN
+        self.record: ControlRecord | None = None
+        """What the control file said when the part file was opened."""
+        self._assign = assign
+        self._settings = settings
+
+    def opened(self) -> PartFile:
+        """Return the part file where there must be one."""
+        if self.part is None:
+            raise RuntimeError("no part file is open")
+        return self.part
+
+    def was_published(self, identity: FileIdentity) -> bool:
+        """Tell whether an earlier attempt published the file; completes that if it was interrupted."""
+        name = self._assign.name
+        if name is None or not finish_published(self.folder, check_output(name), self._assign.part, identity):
+            return False
+        self.name = name
+        return True
+
+    def take_up_complete(self, identity: FileIdentity) -> bool:
+        """Open the complete part file that an earlier attempt reported; False when it is not there."""
+        name, part = self._assign.name, self._assign.part
+        if name is None or part is None:
+            return False
+        self.part = reopen_identical(self.folder, part, identity)
+        if self.part is None:
+            return False
+        self.name = check_output(name)
+        self.version = RemoteVersion(size=identity.size_bytes, etag=None, last_modified=None)
+        return True
+
+    def take_up_part(self) -> ResumePoint | None:
+        """Open the part file of an earlier attempt; returns what to ask for if it can be continued."""
+        name, part = self._assign.name, self._assign.part
+        found = reopen_part(self.folder, part, self._assign.tag) if name and part else None
+        if found is None or not name:
+            return None
+        self.name = check_output(name)
+        self.part, record = found
+        if not record.ranges or record.ranges[0][0] != 0:
+            return None
+        self.version = record.version
+        if not self.is_worth_keeping(record.ranges[:1]):
+            return None
+        self.record = record
+        return ResumePoint(offset=record.ranges[0][1], version=record.version)
+
+    def check_name(self) -> None:
+        """Refuse, before anything is downloaded, a name that is known and can't be had.
+
+        Raises: TaskFailed.
+        """
+        if self._assign.output is not None:
+            check_output(self._assign.output)
+        known = self.name or self._assign.output
+        if known:
+            check_not_taken(self.folder, self._claim(known))
+
+    def open_for(self, accepted: Accept, head: ResponseHead | None) -> PartFile:
+        """Return the part file for an accepted response: a new one, the old one, or the old one emptied."""
+        self.check_space((accepted.version.size or 0) - accepted.offset)
+        if self.part is None:
+            output = self._assign.output
+            name = output if output is not None else name_from_response(self._assign.url, head)
+            self.name, self.part = claim_part(self.folder, self._claim(name))
+        elif accepted.offset == 0:
+            self.part.start_over(self.record_of(()), durable=self._settings.durable)
+            self.record = None
+        self.version = accepted.version
+        return self.part
+
+    def publish(self) -> bool:
+        """Give the part file its final name; False when that is taken and another was chosen."""
+        next_name = place(self.opened(), self.name, self._assign.on_conflict)
+        if next_name is not None:
+            self.name = next_name
+        return next_name is None
+
+    def check_space(self, needed_bytes: int) -> None:
+        """Refuse to fill the disk.
+
+        Raises: TaskFailed, OSError.
+        """
+        free, reserve = self.folder.free_bytes(), self._settings.min_free_bytes
+        if free - needed_bytes < reserve:
+            words = f"too little space in {self.folder.path}: {max(needed_bytes, 0)} bytes are needed"
+            raise TaskFailed(FailureCode.DISK_FULL, f"{words}, {free} are free, and {reserve} must stay free")
+
+    def is_worth_keeping(self, ranges: Ranges | None) -> bool:
+        """Tell whether a later attempt could go on from these ranges."""
+        if not ranges:
+            return False
+        by_size = self._assign.url[:4].lower() != "http" and self.version.size is not None
+        return self.version.has_validator() or by_size or self.record_of(ranges).is_complete()
+
+    def record_of(self, ranges: Ranges) -> ControlRecord:
+        """Return what the control file is to say about these ranges."""
+        return ControlRecord(tag=self._assign.tag, version=self.version, ranges=ranges)
+
+    def _claim(self, name: str) -> Claim:
+        return Claim(name=name, on_conflict=self._assign.on_conflict, tag=self._assign.tag)

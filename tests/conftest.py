@@ -1,0 +1,53 @@
+"""Fixtures of all tests that run real processes: a server, a folder with a short path, daemons."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import QUICK, Daemon, MakeDaemon
+from support.nginx import Nginx
+
+
+@pytest.fixture(scope="session")
+def nginx() -> Iterator[Nginx]:
+    folder = Path(tempfile.mkdtemp(prefix="autodl-nginx-"))
+    folder.chmod(0o755)
+    server = Nginx(folder)
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every user may enter, with a path that is short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="autodl-t-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def make_daemon(place: Path) -> Iterator[MakeDaemon]:
+    """Make daemons that are not started; at the end they must stop, leave no process and have no defect in their log."""
+    made: list[Daemon] = []
+
+    def make(*arguments: str, name: str | None = None, config: str = QUICK) -> Daemon:
+        folder = place if name is None else place / name
+        folder.mkdir(exist_ok=True)
+        made.append(Daemon(folder, config=config, arguments=arguments))
+        return made[-1]
+
+    yield make
+    orphans = [pid for daemon in made for pid in daemon.end_all()]
+    assert orphans == [], [daemon.log() for daemon in made]
+    assert [line for daemon in made for line in daemon.defects()] == [], [daemon.log() for daemon in made]
+
+
+@pytest.fixture
+def daemon(make_daemon: MakeDaemon) -> Daemon:
+    return make_daemon().start()
