@@ -7,7 +7,6 @@ Source: RFC 3986; the schemes are those that libcurl may be asked for, never fil
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from autodl_lib.contract.errors import BadUrl
 
@@ -24,6 +23,8 @@ def check_url(url: str) -> str:
 
     Raises: BadUrl, with a message that names the URL without its password.
     """
+    from urllib.parse import urlsplit  # not at the top: most commands check no URL, and start faster without
+
     shown = redact_url(url)
     if len(url) > MAX_URL_LENGTH:
         raise BadUrl(f"the URL is over {MAX_URL_LENGTH} characters long: {shown[:80]}...")

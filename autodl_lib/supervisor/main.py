@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from autodl_lib.contract.errors import AutodlError, BadSettings
-from autodl_lib.supervisor.daemon import Daemon, Setup
+from autodl_lib.supervisor.daemon import STOP_TIMEOUT_S, Daemon, Setup
 from autodl_lib.supervisor.listener import bind_socket, remove_socket
 from autodl_lib.supervisor.options import SYSTEM_CONFIG, SYSTEM_SOCKET, SYSTEM_STATE_DIR, DaemonOptions
 from autodl_lib.supervisor.settings_file import read_settings
@@ -41,7 +41,7 @@ def _run(options: DaemonOptions) -> None:
     state_dir = Path(options.state_dir or SYSTEM_STATE_DIR).absolute()
     config = Path(options.config).absolute() if options.config else _default_config(options)
     settings = read_settings(config, required=options.config is not None)
-    lock = claim_state_dir(state_dir, socket_path)
+    lock = claim_state_dir(state_dir, socket_path, wait_s=STOP_TIMEOUT_S + 2 if options.private else 0)
     listening = bind_socket(socket_path, for_everybody=os.geteuid() == 0 and not options.private)
     try:
         os.chdir(state_dir)  # the report queue's socket is named relative to it: its path is short then

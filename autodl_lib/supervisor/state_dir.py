@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 
 from autodl_lib.contract.errors import AlreadyRunning, BadSettings
@@ -16,10 +17,14 @@ DATABASE = "queue.db"
 LOCK = "daemon.lock"
 
 
-def claim_state_dir(path: Path, socket_path: Path) -> int:
+_WAIT_STEP_S = 0.05
+
+
+def claim_state_dir(path: Path, socket_path: Path, wait_s: float = 0.0) -> int:
     """Make the folder if need be, check that it is ours alone, lock it, and return the lock's descriptor.
 
-    The lock file names the daemon's socket, for whoever is refused.
+    The lock file names the daemon's socket, for whoever is refused. `wait_s` seconds are given to a daemon
+    that is just stopping: one that still answers on its socket is not waited for.
 
     Raises: AlreadyRunning, BadSettings.
     """
@@ -35,14 +40,21 @@ def claim_state_dir(path: Path, socket_path: Path) -> int:
         lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise BadSettings(f"can't use the state folder {path}: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        other = os.pread(lock, 4096, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise AlreadyRunning(
-            f"another daemon uses the state folder {path}; its socket is {other or 'unknown'}"
-        ) from None
+    give_up_mono = time.monotonic() + wait_s
+    while not _lock(lock):
+        other = os.fsdecode(os.pread(lock, 4096, 0)).strip()
+        if time.monotonic() >= give_up_mono or (other and os.path.exists(other) and other != str(socket_path)):
+            os.close(lock)
+            raise AlreadyRunning(f"another daemon uses {path}; its socket is {other or 'unknown'}")
+        time.sleep(_WAIT_STEP_S)
     os.ftruncate(lock, 0)
     os.pwrite(lock, os.fsencode(socket_path) + b"\n", 0)
     return lock
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

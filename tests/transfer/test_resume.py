@@ -23,6 +23,7 @@ from autodl_lib.contract.worker_messages import (
     Retire,
     Started,
 )
+from autodl_lib.worker.control_file import decode_slots
 
 BODY = os.urandom(3_000_000)
 OTHER = os.urandom(3_000_000)
@@ -288,8 +289,6 @@ def test_a_halt_with_discard_leaves_nothing(server: MisbehavingServer, worker: W
 
 def await_checkpoint(worker: WorkerHarness, folder: Path) -> None:
     """Wait until a control file says something; reports keep coming meanwhile."""
-    from autodl_lib.worker.control_file import decode_slots
-
     def written(_: object) -> bool:
         control = folder / CONTROL
         return control.exists() and decode_slots(control.read_bytes()) is not None

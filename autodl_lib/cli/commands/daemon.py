@@ -5,11 +5,14 @@ Runs as: whoever starts it: root for the machine's daemon, a user for a private 
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from autodl_lib.cli.command import make_command
 from autodl_lib.cli.options import Seconds
 from autodl_lib.cli.session import Session
+from autodl_lib.client.locate import make_private, private_folders
 from autodl_lib.contract.fields import param_of
 from autodl_lib.contract.settings import Settings
 
@@ -18,8 +21,8 @@ _DESCRIPTION = """Run the daemon in the foreground.
 As root it serves all users of the machine and downloads as each of them; otherwise it serves you.
 
 SIGTERM stops it cleanly, downloads go on where they were when it is started again. SIGHUP reads the
-configuration again. As root it listens on /run/autodl/autodl.sock if not told otherwise; other users
-give --socket and --state-dir, or just use autodl, which starts their daemon by itself."""
+configuration again. If not told otherwise, it listens on /run/autodl/autodl.sock and keeps its queue in
+/var/lib/autodl as root, and uses the folders of the private daemon otherwise."""
 
 
 def commands() -> dict[str, click.Command]:
@@ -49,9 +52,15 @@ def _daemon(
     private: bool,
     idle_exit_s: float | None,
 ) -> int:
+    socket = session.socket or os.environ.get("AUTODL_SOCKET") or None
+    if os.geteuid() != 0 and (socket is None or state_dir is None):
+        folders = private_folders()
+        for folder in (folders.socket_dir, folders.state_dir):
+            make_private(folder)
+        socket, state_dir = socket or folders.socket, state_dir or folders.state_dir
     return session.run_daemon(
         max_tasks_num=max_tasks_num,
-        socket=session.socket,
+        socket=socket,
         state_dir=state_dir,
         config=config,
         private=private,

@@ -16,6 +16,8 @@ from autodl_lib.contract.urls import redact_url
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.watchers import Subscription
 
+_FIRST_PICTURE = 1000
+
 
 async def status(call: Call, request: Status) -> Task:
     """Show one task."""
@@ -65,8 +67,10 @@ async def watch(call: Call, request: Watch) -> Watching:
     else:
         uid = call.scope(request.all)
         ids = None
-        active = [TaskState.ENQUEUED, TaskState.DOWNLOADING, TaskState.RETRYING, TaskState.PAUSED]
-        page = call.service.store.read.page(uid, active, 0, 1000)
+        # Those that move come first; of a long queue, its head: a follower counts the rest by `stats`.
+        store = call.service.store
+        page = store.read.page(uid, [TaskState.DOWNLOADING, TaskState.RETRYING], 0, _FIRST_PICTURE)
+        page += store.read.page(uid, [TaskState.ENQUEUED, TaskState.PAUSED], 0, _FIRST_PICTURE)
         tasks = [call.service.with_live_figures(task) for task in page]
 
     def send(changed: list[Task]) -> None:
