@@ -54,13 +54,15 @@ def dumps(value: Any) -> bytes:
 
 def to_json(value: Any) -> Any:
     """Turn a dataclass (of dataclasses, tuples, enums and plain values) into what `json` can write."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if dataclasses.is_dataclass(value):
         return {name: to_json(getattr(value, name)) for name in _field_names(type(value))}
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
-    return value
+    raise TypeError(f"no JSON for {type(value)}")
 
 
 def decode_request(line: bytes) -> tuple[RpcId, Request]:
@@ -145,7 +147,7 @@ def decode_fields(cls: type[T], document: Any, *, context: str = "") -> T:
 
 
 @cache
-def _field_names(cls: type[Any]) -> tuple[str, ...]:
+def _field_names(cls: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cls))
 
 

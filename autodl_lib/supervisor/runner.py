@@ -182,7 +182,7 @@ class Runner:
         for uid in self._store.counters.users_with([TaskState.ENQUEUED]):
             if self._is_held(uid, now):
                 continue
-            head = self._store.read.waiting(uid, need + len(leased))
+            head = self._store.read.waiting(uid, need + pool.leased_by(uid))
             waiting = tuple(task_id for task_id in head if task_id not in leased)[:need]
             if waiting:
                 users.append(UserQueue(uid=uid, waiting=waiting, served=self._served.get(uid, 0), running_limit=limit))

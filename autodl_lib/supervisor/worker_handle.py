@@ -34,8 +34,8 @@ from autodl_lib.contract.worker_messages import (
 )
 
 OUTBOX_LIMIT_BYTES = 8 * 1024 * 1024
-MAX_ROOM = 48
-ROOM_HORIZON_S = 0.15
+MAX_ROOM = 128
+ROOM_HORIZON_S = 0.3
 """How much work, by a worker's recent pace, is handed to it ahead."""
 
 
@@ -78,6 +78,7 @@ class Worker:
         self._last_end_mono = 0.0
         self._orders = orders
         self._outbox = bytearray()
+        self._waiting = False
         self._loop = asyncio.get_running_loop()
         os.set_blocking(orders.fileno(), False)
 
@@ -131,26 +132,30 @@ class Worker:
         self._pace_s = max(0.001, 0.7 * min(self._pace_s, 2 * ROOM_HORIZON_S) + 0.3 * elapsed_s)
 
     def send(self, *orders: Order) -> None:
-        """Write orders to the pipe, now or when it takes more; a dead worker's pipe swallows them."""
+        """Write orders to the pipe at the end of this turn of the loop; a dead worker's pipe swallows them."""
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
         for order in orders:
             self._outbox += dumps(message_to_json(order))
         if len(self._outbox) > OUTBOX_LIMIT_BYTES:
             self.kill()
-            return
-        self._flush()
 
     def _flush(self) -> None:
         descriptor = self._orders.fileno() if not self._orders.closed else -1
+        if descriptor < 0:
+            self._outbox.clear()
         try:
-            while self._outbox and descriptor >= 0:
+            while self._outbox:
                 written = os.write(descriptor, self._outbox[:65536])
                 del self._outbox[:written]
         except BlockingIOError:
+            self._waiting = True
             self._loop.add_writer(descriptor, self._flush)
             return
         except OSError:
             self._outbox.clear()
-        if descriptor >= 0:
+        if self._waiting:
+            self._waiting = False
             self._loop.remove_writer(descriptor)
 
     def kill(self) -> None:
@@ -169,6 +174,6 @@ class Worker:
             self.idle_timer.cancel()
         self._loop.remove_reader(self.pidfd)
         os.close(self.pidfd)
-        if not self._orders.closed:
+        if self._waiting:
             self._loop.remove_writer(self._orders.fileno())
-            self._orders.close()
+        self._orders.close()

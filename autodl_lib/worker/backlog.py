@@ -12,12 +12,15 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import assert_never
 
+from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.worker_messages import (
     Assign,
     Configure,
     Discard,
     Discarded,
+    Failed,
     Halt,
     Order,
     Publish,
@@ -25,6 +28,7 @@ from autodl_lib.contract.worker_messages import (
     Returned,
 )
 from autodl_lib.worker.folder import Folder
+from autodl_lib.worker.orders import UnreadableAssign
 from autodl_lib.worker.part_file import discard_part
 from autodl_lib.worker.session import Facilities, Phase, Session
 from autodl_lib.worker.sync_thread import SyncJob
@@ -47,7 +51,7 @@ class Backlog:
         self._awaiting: dict[str, Session] = {}
         self._published: list[Session] = []
 
-    def obey(self, orders: list[Order]) -> None:
+    def obey(self, orders: list[Order | UnreadableAssign]) -> None:
         """Carry out orders; all `publish` among them share one sync of their folder."""
         for order in orders:
             match order:
@@ -63,6 +67,10 @@ class Backlog:
                     self._discard(order)
                 case Retire():
                     self.retire()
+                case UnreadableAssign():
+                    self._refuse(order.lease)
+                case _:
+                    assert_never(order)
         self._finish_published()
 
     def step(self, now: float) -> bool:
@@ -117,6 +125,20 @@ class Backlog:
             session.halt(discard=False)
         else:
             self._waiting.append(session)
+
+    def _refuse(self, lease: str) -> None:
+        self._facilities.reports.add(
+            Failed(
+                lease=lease,
+                code=FailureCode.INTERNAL,
+                message="a defect of autodl: the worker could not read its assignment",
+                http_status=None,
+                retry_after_s=None,
+                bytes_done=0,
+                bytes_received=0,
+                part=None,
+            )
+        )
 
     def _publish(self, lease: str) -> None:
         session = self._find(lease)

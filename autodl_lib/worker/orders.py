@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 
 from autodl_lib.contract.codec import decode_message, loads
 from autodl_lib.contract.errors import InvalidParams, ParseError
-from autodl_lib.contract.worker_messages import ORDERS, Order
+from autodl_lib.contract.worker_messages import ORDERS, Assign, Order
 
 _READ_BYTES = 262144
 _KINDS: dict[str, type[Order]] = {order.type: order for order in ORDERS}
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableAssign:
+    """An assignment that breaks the contract: all that is known is whom to tell."""
+
+    lease: str
 
 
 class OrderPipe:
@@ -28,7 +36,7 @@ class OrderPipe:
         self._rest = b""
         os.set_blocking(fd, False)
 
-    def read(self) -> list[Order]:
+    def read(self) -> list[Order | UnreadableAssign]:
         """Return every complete order that is there now."""
         try:
             data = os.read(self.fd, _READ_BYTES)
@@ -43,9 +51,15 @@ class OrderPipe:
         return [order for order in map(_decode, lines) if order is not None]
 
 
-def _decode(line: bytes) -> Order | None:
+def _decode(line: bytes) -> Order | UnreadableAssign | None:
     try:
-        return decode_message(_KINDS, loads(line))
-    except (ParseError, InvalidParams) as error:
-        logger.error("an order can't be read", extra={"event": "order_unreadable", "reason": str(error)})
-        return None
+        document = loads(line)
+        return decode_message(_KINDS, document)
+    except ParseError as error:
+        reason, document = str(error), None
+    except InvalidParams as error:
+        reason = str(error)
+    logger.error("an order can't be read", extra={"event": "order_unreadable", "reason": reason})
+    if isinstance(document, dict) and document.get("type") == Assign.type and isinstance(document.get("lease"), str):
+        return UnreadableAssign(lease=document["lease"])
+    return None

@@ -267,4 +267,3 @@ def test_the_user_agent_is_ours_or_as_configured(
     outcome(start_worker(user_agent="Agent/7"), url, folder)
     assert server.requests[0].headers["user-agent"].startswith("autodl/")
     assert server.requests[1].headers["user-agent"] == "Agent/7"
-

@@ -250,7 +250,7 @@ def test_a_folder_that_was_replaced_is_noticed(server: MisbehavingServer, worker
 def test_a_full_disk_is_noticed_before_it_is_full(
     server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], folder: Path
 ) -> None:
-    worker = start_worker(min_free_bytes=10**16)
+    worker = start_worker(min_free_bytes=9 * 10**15)
     report = download(worker, server.serve("/f", GOOD), folder)
     assert report.code is FailureCode.DISK_FULL
     assert str(folder) in report.message

@@ -85,9 +85,7 @@ def test_progress_tells_how_far_it_is(server: MisbehavingServer, worker: WorkerH
     assert isinstance(worker.await_end(assign.lease), Finished)
 
 
-def test_an_assignment_that_waits_can_be_halted(
-    server: MisbehavingServer, worker: WorkerHarness, folder: Path
-) -> None:
+def test_an_assignment_that_waits_can_be_halted(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> None:
     waiting = worker.assignment(server.serve("/w", SMALL), folder, part=".w.autodl-part", name="w")
     first = worker.assignment(server.serve("/f", SMALL), folder)
     worker.order(first, waiting, Halt(lease=waiting.lease, discard=False))
@@ -124,9 +122,7 @@ def test_a_ready_file_is_published_by_the_next_worker(
 ) -> None:
     first, ready = ready_then_killed(server, start_worker(), folder)
     worker = start_worker()
-    again = worker.assign(
-        first.url, folder, tag=first.tag, name=ready.name, part=ready.part, identity=ready.identity
-    )
+    again = worker.assign(first.url, folder, tag=first.tag, name=ready.name, part=ready.part, identity=ready.identity)
     assert isinstance(worker.await_end(again.lease), Finished)
     assert len(server.requests) == 1
     assert [path.name for path in folder.iterdir()] == ["f"]
@@ -141,9 +137,7 @@ def test_a_published_file_is_recognised_by_the_next_worker(
     if crashed_after == "unlink":
         (folder / ready.part).unlink()
     worker = start_worker()
-    again = worker.assign(
-        first.url, folder, tag=first.tag, name=ready.name, part=ready.part, identity=ready.identity
-    )
+    again = worker.assign(first.url, folder, tag=first.tag, name=ready.name, part=ready.part, identity=ready.identity)
     finished = worker.await_end(again.lease)
     assert finished == Finished(lease=again.lease, dest=str(folder / "f"), size_bytes=len(BODY))
     assert len(server.requests) == 1
@@ -158,9 +152,7 @@ def test_a_ready_file_that_is_gone_is_fetched_again(
     (folder / ready.part).unlink()
     (folder / "f").write_bytes(b"another file of this name")
     worker = start_worker()
-    again = worker.assign(
-        first.url, folder, tag=first.tag, name=ready.name, part=ready.part, identity=ready.identity
-    )
+    again = worker.assign(first.url, folder, tag=first.tag, name=ready.name, part=ready.part, identity=ready.identity)
     finished = worker.await_end(again.lease)
     assert isinstance(finished, Finished)
     assert finished.dest == str(folder / "f.1")
@@ -173,9 +165,7 @@ def test_a_ready_file_that_changed_is_not_published(
     first, ready = ready_then_killed(server, start_worker(), folder)
     (folder / ready.part).write_bytes(b"tampered")
     worker = start_worker()
-    again = worker.assign(
-        first.url, folder, tag=first.tag, name=ready.name, part=ready.part, identity=ready.identity
-    )
+    again = worker.assign(first.url, folder, tag=first.tag, name=ready.name, part=ready.part, identity=ready.identity)
     finished = worker.await_end(again.lease)
     assert isinstance(finished, Finished)
     assert Path(finished.dest).read_bytes() == BODY
@@ -246,11 +236,14 @@ def test_a_defect_in_one_task_is_only_its_own(server: MisbehavingServer, worker:
     assert isinstance(worker.await_end(worker.assign(url, folder).lease), Finished)
 
 
-def test_an_order_that_cannot_be_read_is_passed_over(
+def test_an_assignment_that_cannot_be_read_fails_alone(
     server: MisbehavingServer, worker: WorkerHarness, folder: Path
 ) -> None:
     broken = replace(worker.assignment(server.serve("/f", SMALL), folder), headers=7)  # type: ignore[arg-type]
     worker.order(broken)
+    failed = worker.await_end(broken.lease)
+    assert isinstance(failed, Failed)
+    assert failed.code is FailureCode.INTERNAL
     good = worker.assign(server.serve("/g", SMALL), folder)
     assert isinstance(worker.await_end(good.lease), Finished)
 

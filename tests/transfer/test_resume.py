@@ -63,9 +63,7 @@ def again(worker: WorkerHarness, assign: Assign, part: str | None, **fields: Any
     return worker.assign(assign.url, assign.dir, **{"tag": assign.tag, "name": "f", "part": part, **fields})
 
 
-def test_a_paused_transfer_goes_on_where_it_was(
-    server: MisbehavingServer, worker: WorkerHarness, folder: Path
-) -> None:
+def test_a_paused_transfer_goes_on_where_it_was(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> None:
     assign, halted = interrupt(server, worker, folder, GOOD, GOOD)
     assert halted.part == PART
     assert 0 < halted.bytes_done <= HALF
@@ -117,9 +115,7 @@ def test_a_remote_file_that_changed_is_fetched_anew(
     second = again(worker, assign, halted.part)
     assert isinstance(worker.await_end(second.lease), Finished)
     assert (folder / "f").read_bytes() == changed.body
-    assert [note.text for note in worker.reports_of(second.lease, Note)] == [
-        "the remote file changed; starting over"
-    ]
+    assert [note.text for note in worker.reports_of(second.lease, Note)] == ["the remote file changed; starting over"]
     assert [path.name for path in folder.iterdir()] == ["f"]
 
 
@@ -183,9 +179,7 @@ def test_a_failure_before_any_answer_keeps_the_part_too(
     assert (folder / "f").read_bytes() == BODY
 
 
-def test_another_tasks_part_is_never_continued(
-    server: MisbehavingServer, worker: WorkerHarness, folder: Path
-) -> None:
+def test_another_tasks_part_is_never_continued(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> None:
     assign, halted = interrupt(server, worker, folder, GOOD, GOOD)
     report = resume(worker, assign, halted.part, tag="another")
     assert report.dest == str(folder / "f.1")
@@ -289,6 +283,7 @@ def test_a_halt_with_discard_leaves_nothing(server: MisbehavingServer, worker: W
 
 def await_checkpoint(worker: WorkerHarness, folder: Path) -> None:
     """Wait until a control file says something; reports keep coming meanwhile."""
+
     def written(_: object) -> bool:
         control = folder / CONTROL
         return control.exists() and decode_slots(control.read_bytes()) is not None

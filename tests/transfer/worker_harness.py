@@ -1,4 +1,7 @@
-"""The supervisor's part in a test of a worker: gives orders, awaits reports, checks that each was permitted."""
+"""The supervisor's part in a test of a worker: gives orders, awaits reports, checks that each was permitted.
+
+AUTODL_TEST_PYTHON names another interpreter for the worker: the floor, with an older libcurl.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,8 @@ class WorkerHarness:
     def __init__(self, **settings: Any) -> None:
         orders_read, self._orders = os.pipe()
         self._reports, reports_write = os.pipe()
-        command = [sys.executable, "-W", "error", str(Path(__file__).with_name("worker_child.py"))]
+        python = os.environ.get("AUTODL_TEST_PYTHON", sys.executable)
+        command = [python, "-W", "error", str(Path(__file__).with_name("worker_child.py"))]
         self.process = subprocess.Popen(
             [*command, str(orders_read), str(reports_write)],
             pass_fds=(orders_read, reports_write),
