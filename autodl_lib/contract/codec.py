@@ -57,7 +57,7 @@ def to_json(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return value
     if dataclasses.is_dataclass(value):
-        return {name: to_json(getattr(value, name)) for name in _field_names(type(value))}
+        return {name: to_json(getattr(value, name)) for name in _field_names(typing.cast(Any, type(value)))}
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if isinstance(value, dict):
