@@ -114,6 +114,10 @@ class Pool:
         """Return the tasks that workers have."""
         return set(self._leases)
 
+    def transferring(self) -> list[TaskId]:
+        """Return the tasks whose bytes are flowing: their figures move."""
+        return [task_id for task_id, (_, lease) in self._leases.items() if lease.phase is LeasePhase.STARTED]
+
     def lease_of(self, task_id: TaskId) -> Lease | None:
         """Return a task's lease, where a worker has it."""
         held = self._leases.get(task_id)

@@ -7,6 +7,7 @@ that carried credentials is not used for another request.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Protocol
 
 import pycurl
@@ -21,11 +22,22 @@ _STOP = 0
 _CONTENT_LENGTH = getattr(pycurl, "CONTENT_LENGTH_DOWNLOAD_T", pycurl.CONTENT_LENGTH_DOWNLOAD)
 
 
+class Answer(Enum):
+    """What a listener says to bytes of a body: had them, wants no more, or wants them again after `go_on`."""
+
+    TAKEN = "taken"
+    STOP = "stop"
+    LATER = "later"
+
+
+_TO_LIBCURL = {Answer.TAKEN: None, Answer.STOP: _STOP, Answer.LATER: pycurl.WRITEFUNC_PAUSE}
+
+
 class Listener(Protocol):
     """Who wants what a connection brings."""
 
-    def body_arrived(self, connection: Connection, data: bytes) -> bool:
-        """Take bytes of the body, inside of libcurl; False ends the request. Never raises."""
+    def body_arrived(self, connection: Connection, data: bytes) -> Answer:
+        """Take bytes of the body, inside of libcurl. Never raises."""
 
     def connection_stepped(self, connection: Connection) -> None:
         """Hear that something may have happened, outside of libcurl."""
@@ -71,6 +83,10 @@ class Connection:
         """Return the bytes of heads and bodies of the present request."""
         return self._reader.size_bytes + self._body_bytes
 
+    def go_on(self) -> None:
+        """Let the body come that was put off."""
+        self._easy.pause(pycurl.PAUSE_CONT)
+
     def head(self) -> ResponseHead:
         """Return the last response head, as far as it has come."""
         return self._reader.head()
@@ -102,9 +118,7 @@ class Connection:
 
     def _take_body(self, data: bytes) -> int | None:
         self._body_bytes += len(data)
-        if self._listener is None or not self._listener.body_arrived(self, data):
-            return _STOP
-        return None
+        return _STOP if self._listener is None else _TO_LIBCURL[self._listener.body_arrived(self, data)]
 
 
 class Connections:

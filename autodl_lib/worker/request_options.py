@@ -22,6 +22,8 @@ from autodl_lib.contract.worker_messages import TransferSettings
 from autodl_lib.worker.verdicts import TaskFailed
 
 BUFFER_BYTES = 512 * 1024
+READS_AT_ONCE = 100
+"""How often libcurl (7.88) reads in one step before it looks at the rate limit again."""
 _LEAST_BUFFER_BYTES = 1024
 _KEEPALIVE_S = 30
 
@@ -122,7 +124,7 @@ def buffer_bytes(limit_rate_bps: int) -> int:
     """Return how much libcurl may read at once: less under a rate limit, or it would come in gusts."""
     if limit_rate_bps == 0:
         return BUFFER_BYTES
-    return min(BUFFER_BYTES, max(_LEAST_BUFFER_BYTES, limit_rate_bps // 4))
+    return min(BUFFER_BYTES, max(_LEAST_BUFFER_BYTES, limit_rate_bps // READS_AT_ONCE))
 
 
 def _with_ascii_host(url: str) -> str:

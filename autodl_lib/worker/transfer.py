@@ -3,7 +3,7 @@
 Runs as: the task's owner.  Talks to: connections; the part file that its owner opens for it.
 A transfer is a list of segments, each a range of the file with a connection of its own; today there is one.
 Invariants: no byte reaches the part file before the response's head was accepted; at most WRITE_BYTES and what
-libcurl hands over in one step are held in memory; the owner hears of the end exactly once.
+one piece of libcurl's are held in memory; the owner hears of the end exactly once.
 How it fails: a Verdict to the owner; bytes that were accepted until then are in the part file.
 """
 
@@ -18,10 +18,10 @@ import pycurl
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.worker_messages import TransferSettings
-from autodl_lib.worker.connection import Connection, Connections
+from autodl_lib.worker.connection import Answer, Connection, Connections
 from autodl_lib.worker.control_file import Ranges
 from autodl_lib.worker.part_file import PartFile
-from autodl_lib.worker.request_options import Request, buffer_bytes, encode_headers, encode_url
+from autodl_lib.worker.request_options import READS_AT_ONCE, Request, buffer_bytes, encode_headers, encode_url
 from autodl_lib.worker.response import (
     NO_RANGES_NOTE,
     Accept,
@@ -130,6 +130,7 @@ class Transfer:
         self._accepted: Accept | None = None
         self._again: str | None = None
         self._started_over = False
+        self._is_paused = False
         self._part: PartFile | None = None
         self._failure: Verdict | None = None
         self._drain_until_mono = 0.0
@@ -205,7 +206,8 @@ class Transfer:
             return self._drain_until_mono
         settings, limit = self._source.settings, self._source.limit_rate_bps
         patience = settings.stall_timeout_s if self._seen else settings.stall_timeout_s + settings.connect_timeout_s
-        return self._active_mono + patience + (buffer_bytes(limit) / limit if limit else 0.0)
+        pause_s = READS_AT_ONCE * buffer_bytes(limit) / limit if limit else 0.0
+        return self._active_mono + patience + pause_s
 
     def check(self, now: float) -> None:
         """End the transfer if no byte has come for too long."""
@@ -221,13 +223,13 @@ class Transfer:
 
     # --- what a connection tells ---
 
-    def body_arrived(self, connection: Connection, data: bytes) -> bool:
+    def body_arrived(self, connection: Connection, data: bytes) -> Answer:
         """See connection.Listener."""
         try:
             return self._take(connection, data)
         except Exception as error:  # noqa: BLE001  libcurl's caller would only print it
             self._fail(_verdict_of(error))
-            return False
+            return Answer.STOP
 
     def connection_stepped(self, connection: Connection) -> None:
         """See connection.Listener."""
@@ -235,8 +237,9 @@ class Transfer:
         if seen != self._seen:
             self._seen = seen
             self._active_mono = time.monotonic()
-            if self._accepted is None and not self._is_http and self._segments[0].held_bytes():
-                self._decide_late(connection)
+        if self._is_paused:
+            self._is_paused = False
+            self._decide_late(connection)
 
     def connection_ended(self, connection: Connection, result: CurlResult) -> None:
         """See connection.Listener."""
@@ -263,22 +266,24 @@ class Transfer:
             settings=self._source.settings,
         )
 
-    def _take(self, connection: Connection, data: bytes) -> bool:
-        [segment] = self._segments
-        if self._accepted is None and self._failure is None and self._is_http:
+    def _take(self, connection: Connection, data: bytes) -> Answer:
+        if self._accepted is None and self._failure is None:
+            if not self._is_http:
+                self._is_paused = True
+                return Answer.LATER
             head = connection.head()
             self._apply(judge(head, self._asked), head)
         if self._again is not None:
-            return False
+            return Answer.STOP
         if self._failure is not None:
             self._drained += len(data)
-            return self._drained <= _DRAIN_BYTES
+            return Answer.TAKEN if self._drained <= _DRAIN_BYTES else Answer.STOP
+        [segment] = self._segments
         segment.hold(data)
-        if self._accepted is not None:
-            self.received_bytes += len(data)
-            if segment.is_full():
-                self.write_held()
-        return True
+        self.received_bytes += len(data)
+        if segment.is_full():
+            self.write_held()
+        return Answer.TAKEN
 
     def _apply(self, judgement: Judgement, head: ResponseHead | None) -> None:
         self.status = head.status if head is not None else None
@@ -300,14 +305,13 @@ class Transfer:
         offset = self._asked.offset if self._asked is not None else 0
         try:
             self._apply(judge_by_size(None if remaining is None else offset + remaining, self._asked), None)
-            if self._accepted is not None:
-                self.received_bytes += self._segments[0].held_bytes()
-                self.write_held()
         except Exception as error:  # noqa: BLE001  told to the owner, like all others
             self._fail(_verdict_of(error))
-        if self._failure is not None or self._again is not None:
+        if self._accepted is not None:
+            connection.go_on()
+        else:
             connection.stop()
-            self.connection_ended(connection, CurlResult(code=0, message="", os_errno=0, status=self.status))
+            self.connection_ended(connection, CurlResult(code=0, message="", os_errno=0, status=None))
 
     def _judge_end(self, connection: Connection, result: CurlResult) -> None:
         try:

@@ -159,6 +159,8 @@ def curl_verdict(result: CurlResult, url: str) -> Verdict:
         code, words = FailureCode.REDIRECT, "{host} redirects to a protocol that can't be downloaded from"
     elif result.code == 1 and "HTTP/0.9" in result.message:
         code, words = FailureCode.PROTOCOL, "{host} does not answer in HTTP"
+    elif result.code == 60 and url.lower().startswith("sftp"):
+        words = "the SSH host key of {host} is not the one in ~/.ssh/known_hosts, or is not there"
     elif result.code == 35 and result.os_errno in (errno.ECONNRESET, errno.EPIPE):
         code = FailureCode.NETWORK
     elif result.code in _FTP_REPLIED and result.status is not None and url.lower().startswith("ftp"):

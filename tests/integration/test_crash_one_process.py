@@ -200,5 +200,5 @@ def test_it_ends_when_asked_at_any_moment_of_its_start(daemon: Daemon) -> None:
         wait_until(daemon.socket.exists, "the socket is there")
         time.sleep(step * 0.02)  # there is no event for "any moment"
         assert daemon.stop() in (0, -15)
-        assert marked(daemon.mark) == []
+        wait_until(lambda: marked(daemon.mark) == [], "its processes end", seen=lambda: marked(daemon.mark))
         daemon.start()

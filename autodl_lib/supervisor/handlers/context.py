@@ -31,7 +31,7 @@ class Service:
     watchers: Watchers = field(init=False)
 
     def __post_init__(self) -> None:
-        self.watchers = Watchers(self.view, lambda: self.pool.live.keys())
+        self.watchers = Watchers(self.view, self.pool.transferring)
         self.store.listen(self.watchers.committed)
 
     def view(self, task_id: TaskId) -> Task | None:
