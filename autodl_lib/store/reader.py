@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from autodl_lib.contract.replies import LogEntry
 from autodl_lib.contract.states import TaskState
@@ -34,10 +34,10 @@ class Reader:
         row = self._connection.execute(SQL["view"], (task_id,)).fetchone()
         return task_view(row) if row else None
 
-    def spec(self, task_id: TaskId) -> TaskSpec | None:
-        """Return what a worker must know of a task, or None."""
-        row = self._connection.execute(SQL["spec"], (task_id,)).fetchone()
-        return task_spec(row) if row else None
+    def specs(self, task_ids: Iterable[TaskId]) -> dict[TaskId, TaskSpec]:
+        """Return what a worker must know of each of these tasks that exists."""
+        rows = self._connection.execute(SQL["specs"], (json.dumps(list(task_ids)),)).fetchall()
+        return {row[0]: task_spec(row) for row in rows}
 
     def page(self, uid: Uid | None, states: Sequence[TaskState], after: int, limit: int) -> list[Task]:
         """Return tasks with a higher number than `after`, ascending, of one user or (None) of all."""

@@ -11,6 +11,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from autodl_lib.contract.errors import NoSuchTask, WrongState
 from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want, next_state
@@ -89,8 +90,11 @@ class Transaction:
             raise NoSuchTask(f"no such task: {task_id}")
         return TaskState(row[0])
 
-    def apply(self, task_id: TaskId, change: Change) -> TaskState:
-        """Move one task along the transition table, with its history, and return its new state.
+    def apply(self, task_id: TaskId, *changes: Change) -> TaskState:
+        """Move one task along the transition table, one event after the other, and return its new state.
+
+        What a later change does not say, an earlier one's word stands for. Nothing is moved where any of
+        the events is not legal.
 
         Raises: NoSuchTask, WrongState.
         """
@@ -98,42 +102,31 @@ class Transaction:
         if row is None:
             raise NoSuchTask(f"no such task: {task_id}")
         old, uid = TaskState(row[0]), Uid(row[1])
-        new = next_state(old, change.event)
-        if new is None:
-            raise WrongState(f"task {task_id} is {old}: it can't {change.event}")
         now = time.time()
-        want = _WANT_AFTER.get(change.event)
+        new = old
+        history = []
+        columns: dict[str, Any] = {}
+        for change in changes:
+            following = next_state(new, change.event)
+            if following is None:
+                raise WrongState(f"task {task_id} is {new}: it can't {change.event}")
+            new = following
+            history.append((task_id, now, change.event.value, new.value, change.detail))
+            columns = _columns(change, columns)
         cursor = self._connection.execute(
             SQL["apply"],
             {
+                **columns,
                 "id": task_id,
                 "old_state": old.value,
                 "new_state": new.value,
-                "want": want.value if want else None,
-                "url": change.url,
                 "headers": "[]" if new is TaskState.FINISHED else None,
-                "dir": change.dir,
-                "name": change.name,
-                "part": change.part,
-                "forget_part": change.forget_part,
-                "dest": change.dest,
-                "keep_identity": change.event in _KEEPS_IDENTITY,
-                "bytes_done": change.bytes_done,
-                "bytes_total": change.bytes_total,
-                "attempts": 1 if change.event is TaskEvent.START else 0,
-                "streak": 0 if change.event is TaskEvent.RETRY else change.streak,
-                "http_status": change.http_status,
-                "keep_error": change.event in _KEEPS_ERROR,
-                "error_code": change.error.code if change.error else None,
-                "error_message": change.error.message if change.error else None,
-                "retry_at": change.retry_at,
-                "started_at": change.started_at,
                 "finished_at": now if new in SETTLED else None,
             },
         )
         if cursor.rowcount != 1:
             raise WrongState(f"task {task_id} changed at the same time; try again")
-        self._connection.execute(SQL["insert_event"], (task_id, now, change.event.value, new.value, change.detail))
+        self._connection.executemany(SQL["insert_event"], history)
         self.moved.append(Moved(id=task_id, uid=uid, old=old, new=new))
         return new
 
@@ -239,3 +232,34 @@ class Transaction:
     def lift_hold(self, uid: Uid) -> None:
         """Let a user's queue run again."""
         self._connection.execute(SQL["lift_hold"], (uid,))
+
+
+def _columns(change: Change, before: dict[str, Any]) -> dict[str, Any]:
+    """Return what an event writes to the task's row, on top of what the event before it does."""
+    event = change.event
+    error = change.error
+    want = _WANT_AFTER.get(event)
+
+    def known(name: str, value: Any) -> Any:
+        return before.get(name) if value is None else value
+
+    return {
+        "want": known("want", want.value if want else None),
+        "url": known("url", change.url),
+        "dir": known("dir", change.dir),
+        "name": known("name", change.name),
+        "part": known("part", change.part),
+        "forget_part": change.forget_part or before.get("forget_part", False),
+        "dest": known("dest", change.dest),
+        "keep_identity": event in _KEEPS_IDENTITY and before.get("keep_identity", True),
+        "bytes_done": known("bytes_done", change.bytes_done),
+        "bytes_total": known("bytes_total", change.bytes_total),
+        "attempts": before.get("attempts", 0) + (event is TaskEvent.START),
+        "streak": 0 if event is TaskEvent.RETRY else known("streak", change.streak),
+        "http_status": known("http_status", change.http_status),
+        "keep_error": event in _KEEPS_ERROR and before.get("keep_error", True),
+        "error_code": error.code if error else None,
+        "error_message": error.message if error else None,
+        "retry_at": change.retry_at,
+        "started_at": known("started_at", change.started_at),
+    }

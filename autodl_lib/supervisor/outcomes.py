@@ -134,7 +134,8 @@ class Outcomes:
                 raise AssertionError(f"not recorded: {report.type}")
 
     def _started(self, transaction: Transaction, lease: Lease, report: Started) -> None:
-        self._ensure_started(transaction, lease)
+        if transaction.state_of(lease.task_id, None) is TaskState.ENQUEUED:
+            transaction.apply(lease.task_id, _start(lease))
         transaction.describe(lease.task_id, _description(report, report.bytes_done, report.bytes_total, None))
 
     def _ready(self, transaction: Transaction, lease: Lease, report: Ready) -> None:
@@ -144,9 +145,9 @@ class Outcomes:
         self._count(transaction, lease, report.http_status, report.bytes_received)
 
     def _finished(self, transaction: Transaction, lease: Lease, report: Finished) -> None:
-        self._ensure_started(transaction, lease)
-        transaction.apply(
-            lease.task_id,
+        self._apply_running(
+            transaction,
+            lease,
             Change(
                 event=TaskEvent.FINISH,
                 dest=report.dest,
@@ -159,7 +160,6 @@ class Outcomes:
         )
 
     def _failed(self, transaction: Transaction, lease: Lease, report: Failed) -> None:
-        self._ensure_started(transaction, lease)
         self._count(transaction, lease, report.http_status, report.bytes_received)
         kept: dict[str, Any] = {
             "bytes_done": report.bytes_done,
@@ -191,11 +191,9 @@ class Outcomes:
                 transaction.forget_part(lease.task_id)
             return
         if loss.no_account:
-            self._ensure_started(transaction, lease)
             error = TaskError(code=FailureCode.ACCOUNT, message=loss.reason)
-            transaction.apply(lease.task_id, Change(event=TaskEvent.FAIL, error=error, detail=loss.reason))
+            self._apply_running(transaction, lease, Change(event=TaskEvent.FAIL, error=error, detail=loss.reason))
         elif loss.blamed and lease.outcome is None:
-            self._ensure_started(transaction, lease)
             attempt = Attempt(
                 code=FailureCode.WORKER_LOST,
                 streak=lease.streak,
@@ -230,7 +228,7 @@ class Outcomes:
                 retry_at=time.time() + decision.delay_s,
                 **kept,
             )
-        transaction.apply(lease.task_id, change)
+        self._apply_running(transaction, lease, change)
         if decision.delay_s is None:
             logger.info(
                 "task %d failed: %s",
@@ -251,9 +249,12 @@ class Outcomes:
             transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, **kept))
 
     @staticmethod
-    def _ensure_started(transaction: Transaction, lease: Lease) -> None:
+    def _apply_running(transaction: Transaction, lease: Lease, change: Change) -> None:
+        """Apply what happened to a running task; one that was too quick to be seen running was so for a moment."""
         if transaction.state_of(lease.task_id, None) is TaskState.ENQUEUED:
-            transaction.apply(lease.task_id, Change(event=TaskEvent.START, started_at=lease.assigned_at))
+            transaction.apply(lease.task_id, _start(lease), change)
+        else:
+            transaction.apply(lease.task_id, change)
 
     @staticmethod
     def _count(transaction: Transaction, lease: Lease, http_status: int | None, received_bytes: int) -> None:
@@ -275,3 +276,7 @@ def _description(
         http_status=report.http_status,
         identity=identity,
     )
+
+
+def _start(lease: Lease) -> Change:
+    return Change(event=TaskEvent.START, started_at=lease.assigned_at)

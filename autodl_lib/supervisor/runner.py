@@ -16,9 +16,9 @@ from typing import assert_never
 from autodl_lib.contract.errors import StoreUnusable
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskEvent, TaskState
-from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.contract.task import Uid
 from autodl_lib.contract.worker_messages import LeasePhase
-from autodl_lib.store.rows import Moved
+from autodl_lib.store.rows import Moved, TaskSpec
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.admission import Admitted
 from autodl_lib.supervisor.outcomes import Outcomes
@@ -158,16 +158,26 @@ class Runner:
             views, leaving = pool.views()
         users = self._users(pool, views)
         snapshot = Snapshot(slots=self.max_tasks_num, workers=views, leaving=leaving, users=users)
-        for action in plan(snapshot):
+        actions = plan(snapshot)
+        wanted = [action.task_id for action in actions if not isinstance(action, RetireWorker)]
+        specs = self._store.read.specs(wanted) if wanted else {}
+        for action in actions:
             match action:
                 case AssignTask(worker_key=key, task_id=task_id):
-                    self._hand_out(pool, task_id, key)
+                    if task_id in specs:
+                        self._count_turn(specs[task_id])
+                        pool.assign(key, specs[task_id])
                 case SpawnWorker(task_id=task_id):
-                    self._hand_out(pool, task_id, None)
+                    if task_id in specs:
+                        self._count_turn(specs[task_id])
+                        pool.spawn(specs[task_id])
                 case RetireWorker(worker_key=key):
                     pool.retire(key)
                 case _:
                     assert_never(action)
+
+    def _count_turn(self, spec: TaskSpec) -> None:
+        self._served[spec.uid] = next(self._turns)
 
     def _users(self, pool: Pool, views: tuple[WorkerView, ...]) -> tuple[UserQueue, ...]:
         busy = sum(1 for view in views if view.load)
@@ -187,16 +197,6 @@ class Runner:
             if waiting:
                 users.append(UserQueue(uid=uid, waiting=waiting, served=self._served.get(uid, 0), running_limit=limit))
         return tuple(users)
-
-    def _hand_out(self, pool: Pool, task_id: TaskId, worker_key: str | None) -> None:
-        spec = self._store.read.spec(task_id)
-        if spec is None:
-            return
-        self._served[spec.uid] = next(self._turns)
-        if worker_key is None:
-            pool.spawn(spec)
-        else:
-            pool.assign(worker_key, spec)
 
     def _remove_leftovers(self, pool: Pool, views: tuple[WorkerView, ...]) -> None:
         """Have part files of settled tasks removed by their owner's worker, or one more where a place is free."""

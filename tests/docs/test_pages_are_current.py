@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from autodl_lib.cli.protocol_page import page
 from autodl_lib.contract.requests import REQUESTS
 from autodl_lib.contract.settings import known_keys, settings_from_toml

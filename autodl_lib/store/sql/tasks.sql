@@ -95,10 +95,10 @@ SELECT COUNT(*) FROM (
 SELECT uid, id, dir, part FROM task
 WHERE part IS NOT NULL AND state IN ('cancelled', 'cleared') ORDER BY uid, id LIMIT ?
 
--- name: spec
+-- name: specs
 SELECT id, uid, url, dir, output, headers, limit_rate_bps, on_conflict, name, part, inode, part_size_bytes, mtime_ns,
        bytes_done, streak, host
-FROM task WHERE id = ?
+FROM task WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: view
 SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_total, attempts, http_status,
