@@ -44,8 +44,9 @@ def make_daemon(place: Path) -> Iterator[MakeDaemon]:
 
     yield make
     orphans = [pid for daemon in made for pid in daemon.end_all()]
-    assert orphans == [], [daemon.log() for daemon in made]
-    assert [line for daemon in made for line in daemon.defects()] == [], [daemon.log() for daemon in made]
+    assert orphans == [], [daemon.log_end() for daemon in made]
+    for d in made: print(d.log())
+    assert [line for daemon in made for line in daemon.defects()] == [], [daemon.log_end() for daemon in made]
 
 
 @pytest.fixture

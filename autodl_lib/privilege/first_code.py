@@ -10,11 +10,13 @@ How it fails: the process exits with EXIT_NO_ACCOUNT or EXIT_DROP, which the poo
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 from dataclasses import dataclass
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Client, Connection, wait
 
 from autodl_lib.contract.task import Uid
 from autodl_lib.privilege.accounts import find_account, find_account_by_name
@@ -59,7 +61,7 @@ def start_worker(start: WorkerStart, orders: Connection) -> None:
         print(f"autodl: worker: {error}", file=sys.stderr, flush=True)
         os._exit(EXIT_DROP)
     os.chdir("/")
-    _keep_only(orders.fileno(), reports.fileno())
+    keep_only(orders.fileno(), reports.fileno())
     status = 1
     try:
         status = importlib.import_module(WORKER_CODE).start(orders, reports, start.queue_ident, start.key)
@@ -85,6 +87,20 @@ def drop_manager() -> None:
         os._exit(EXIT_DROP)
 
 
+def end_with_supervisor() -> int:
+    """See to it that this process ends when the supervisor does; return the descriptor that tells, to be kept."""
+    supervisor = multiprocessing.parent_process()
+    assert supervisor is not None
+    sentinel = int(supervisor.sentinel)
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(0)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    return sentinel
+
+
 def _become_owner(uid: Uid) -> None:
     if os.geteuid() == uid:
         check_own(uid)
@@ -100,7 +116,7 @@ def _become_owner(uid: Uid) -> None:
     os.environ.update(kept, HOME=account.home, USER=account.name, LOGNAME=account.name, PATH="/usr/bin:/bin")
 
 
-def _keep_only(*descriptors: int) -> None:
+def keep_only(*descriptors: int) -> None:
     """Close every descriptor but 0 to 2 and these; standard input and output become /dev/null."""
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)

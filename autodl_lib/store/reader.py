@@ -47,9 +47,11 @@ class Reader:
             rows = self._connection.execute(SQL["page_of_all"], bound).fetchall()
         else:
             rows = []
+            self._connection.execute("BEGIN")  # one picture: else a task could be seen in two states
             for state in wanted:
                 rows += self._connection.execute(SQL["page_of_state"], (uid, state.value, after, limit)).fetchall()
-            rows.sort()
+            self._connection.execute("COMMIT")
+            rows.sort(key=lambda row: row[0])
         return [task_view(row) for row in rows[:limit]]
 
     def log(self, task_id: TaskId) -> tuple[LogEntry, ...]:

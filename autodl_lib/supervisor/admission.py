@@ -30,10 +30,21 @@ class Admitted:
     report: Report
 
 
-def admit(workers: Mapping[str, Worker], texts: list[str]) -> tuple[list[Admitted], list[tuple[Worker, str]]]:
-    """Return the reports in what was drained, in order, and the workers not to be trusted any more, with why."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What came of a drain: reports to believe, in order; workers not to trust any more, with why; and texts
+    whose worker is not known (yet), by the key that they name."""
+
+    reports: list[Admitted]
+    distrusted: list[tuple[Worker, str]]
+    unknown: list[tuple[str, str]]
+
+
+def admit(workers: Mapping[str, Worker], texts: list[str]) -> Admission:
+    """Decode and check what was drained."""
     admitted: list[Admitted] = []
     distrusted: dict[str, tuple[Worker, str]] = {}
+    unknown: list[tuple[str, str]] = []
     for text in texts:
         try:
             document = loads(text)
@@ -41,14 +52,18 @@ def admit(workers: Mapping[str, Worker], texts: list[str]) -> tuple[list[Admitte
             continue
         if not isinstance(document, dict) or not isinstance(document.get("reports"), list):
             continue
-        worker = workers.get(str(document.get("worker")))
-        if worker is None or worker.key in distrusted:
+        key = str(document.get("worker"))
+        worker = workers.get(key)
+        if worker is None:
+            unknown.append((key, text))
+            continue
+        if key in distrusted:
             continue
         try:
             admitted.extend(_admit_each(worker, document["reports"]))
         except (AutodlError, ReportRefused) as error:
             distrusted[worker.key] = (worker, str(error))
-    return admitted, list(distrusted.values())
+    return Admission(reports=admitted, distrusted=list(distrusted.values()), unknown=unknown)
 
 
 def _admit_each(worker: Worker, documents: list[object]) -> Iterator[Admitted]:

@@ -82,6 +82,7 @@ class Pool:
         self._link = QueueLink(self._starter, self._take, self._queue_restarted)
         self._workers: dict[str, Worker] = {}
         self._starting: dict[str, Uid] = {}
+        self._early: dict[str, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases: dict[TaskId, tuple[Worker | None, Lease]] = {}
         self._empty = asyncio.Event()
@@ -296,6 +297,7 @@ class Pool:
             logger.error("can't start a worker: %s", error, extra={"event": "worker_start_failed"})
             await asyncio.sleep(START_RETRY_S)
             del self._starting[key]
+            self._early.pop(key, None)
             await self._listener.lost([Loss(lease=lease, blamed=False, no_account=False, reason="no worker started")])
             self._listener.changed()
             return
@@ -312,17 +314,21 @@ class Pool:
             self.halt(lease, lease.outcome)
         if self._closing:
             self.retire(key)
+        await self._take(self._early.pop(key, []))
 
     async def _take(self, texts: list[str]) -> None:
         """Decode and check what was drained, and pass it on."""
-        batch, distrusted = admit(self._workers, texts)
-        for worker, why in distrusted:
+        admission = admit(self._workers, texts)
+        for key, text in admission.unknown:
+            if key in self._starting:  # it was quicker than the news that it has started
+                self._early.setdefault(key, []).append(text)
+        for worker, why in admission.distrusted:
             self._distrust(worker, why)
-        for item in batch:
+        for item in admission.reports:
             if isinstance(item.report, Progress):
                 self.live[item.lease.task_id] = item.report
-        if batch:
-            await self._listener.reported(batch)
+        if admission.reports:
+            await self._listener.reported(admission.reports)
         self._listener.changed()
 
     def _distrust(self, worker: Worker, why: str) -> None:

@@ -23,7 +23,7 @@ from multiprocessing.managers import BaseManager, Server
 from typing import Any
 
 from autodl_lib.contract.worker_messages import MAX_REPORT_BYTES
-from autodl_lib.privilege.first_code import drop_manager
+from autodl_lib.privilege.first_code import drop_manager, end_with_supervisor, keep_only
 
 QUEUE_NAME = "reports"
 DRAIN_TIMEOUT_S = 3600.0
@@ -77,11 +77,15 @@ def serve_reports(address: str, key: bytes, secret: str, ready: Connection) -> N
     """Bind `address`, drop privileges, say so on `ready`, and serve until killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    keep_only(ready.fileno(), end_with_supervisor())
     queue = Reports(secret)
     ReportManager.register(QUEUE_NAME, callable=lambda: queue, exposed=("put", "drain"))
     server = ReportManager(address=address, authkey=key, serializer="xmlrpclib").get_server()
     drop_manager()
-    ready.send_bytes(b"ready")
+    try:
+        ready.send_bytes(b"ready")
+    except OSError:
+        os._exit(0)  # the supervisor has gone
     ready.close()
     server.serve_forever()
 

@@ -82,6 +82,7 @@ class Starter:
         """
         process = self._context.Process(target=target, name=name, args=arguments)
         starting = self._loop.run_in_executor(self._thread, processes.start, process)
+        starting.add_done_callback(_heed)
         try:
             return process, await asyncio.wait_for(asyncio.shield(starting), START_TIMEOUT_S)
         except TimeoutError:
@@ -114,3 +115,9 @@ class Starter:
                 await asyncio.sleep(_RESTART_DELAY_S)
             else:
                 return
+
+
+def _heed(starting: asyncio.Future[int]) -> None:
+    """Who waited for it may have been cancelled, when the daemon stops: a failure is then no news."""
+    if not starting.cancelled():
+        starting.exception()

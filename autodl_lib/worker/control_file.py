@@ -10,11 +10,12 @@ anything malformed is the same as no control file. Never follows a symlink.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autodl_lib.contract.codec import loads
 from autodl_lib.contract.errors import ParseError
@@ -22,6 +23,7 @@ from autodl_lib.worker.response import RemoteVersion
 
 SLOT_BYTES = 16384
 _SLOTS = 2
+CONTROL_BYTES = SLOT_BYTES * _SLOTS
 _MAX_RANGES = 256
 _MAX_BYTES = 2**63
 
@@ -44,6 +46,11 @@ class ControlRecord:
     def end(self) -> int:
         """Return the length that the part file has at least."""
         return self.ranges[-1][1] if self.ranges else 0
+
+    def shortened(self, size_bytes: int) -> ControlRecord:
+        """Return the record of a part file that has lost so many bytes at its end."""
+        last = self.end() - size_bytes
+        return replace(self, ranges=tuple([(start, min(end, last)) for start, end in self.ranges if start < last]))
 
     def is_complete(self) -> bool:
         """Tell whether every byte of the file is there."""
@@ -71,7 +78,7 @@ def encode_slot(record: ControlRecord, sequence: int) -> bytes:
 def decode_slots(content: bytes) -> tuple[ControlRecord, int] | None:
     """Return the newest valid slot's record and sequence number, or None."""
     found: tuple[ControlRecord, int] | None = None
-    for start in range(0, SLOT_BYTES * _SLOTS, SLOT_BYTES):
+    for start in range(0, CONTROL_BYTES, SLOT_BYTES):
         slot = _decode_slot(content[start : start + SLOT_BYTES])
         if slot is not None and (found is None or slot[1] > found[1]):
             found = slot
@@ -139,7 +146,14 @@ class ControlFile:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=dir_fd)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        return cls(os.open(name, flags, 0o600, dir_fd=dir_fd), 0)
+        fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
+        try:
+            _write_all(fd, b" " * CONTROL_BYTES, 0)  # a disk that fills up later must not stop a checkpoint
+        except OSError:
+            os.close(fd)
+            os.unlink(name, dir_fd=dir_fd)
+            raise
+        return cls(fd, 0)
 
     @classmethod
     def open(cls, name: str, dir_fd: int) -> tuple[ControlFile, ControlRecord] | None:
@@ -167,8 +181,7 @@ class ControlFile:
         self._sequence += 1
         content = encode_slot(record, self._sequence)
         start = (self._sequence % _SLOTS) * SLOT_BYTES
-        if os.pwrite(self._fd, content, start) != len(content):
-            raise OSError(28, os.strerror(28))
+        _write_all(self._fd, content, start)
         if durable:
             os.fdatasync(self._fd)
 
@@ -177,8 +190,13 @@ class ControlFile:
         os.close(self._fd)
 
 
+def _write_all(fd: int, content: bytes, offset: int) -> None:
+    if os.pwrite(fd, content, offset) != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _read_regular(fd: int) -> bytes:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         return b""
-    return os.pread(fd, SLOT_BYTES * _SLOTS, 0)
+    return os.pread(fd, CONTROL_BYTES, 0)

@@ -81,10 +81,11 @@ class Engine:
             self._step(pycurl.SOCKET_TIMEOUT, 0)
 
     def _step(self, fd: int, mask: int) -> None:
+        before = len(self._active)
         _, running = self._multi.socket_action(fd, mask)
         for requester in tuple(self._active.values()):
             requester.request_stepped()
-        if running < len(self._active):
+        if running < before:
             self._tell_ended()
 
     def _tell_ended(self) -> None:

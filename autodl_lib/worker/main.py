@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import math
 import os
 import select
@@ -31,6 +32,8 @@ from autodl_lib.worker.sync_thread import SyncThread
 
 _COLLECT_AFTER = 20_000
 """Objects between collections of cycles: there are hardly any, and looking for them costs every small file."""
+
+logger = logging.getLogger(__name__)
 
 
 def run(orders_fd: int, reports: ReportSender) -> None:
@@ -82,8 +85,9 @@ class Worker:
         try:
             while not self._is_over():
                 self._turn()
-        except (OSError, EOFError):
+        except (OSError, EOFError) as error:
             # The report queue is gone: only its errors come this far (see session for a task's own).
+            logger.warning("the report queue is gone", extra={"event": "queue_gone", "reason": str(error)})
             self._orders.is_closed = True
         self._leave()
 

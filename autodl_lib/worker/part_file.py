@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.worker_messages import FileIdentity
-from autodl_lib.worker.control_file import ControlFile, ControlRecord
+from autodl_lib.worker.control_file import CONTROL_BYTES, ControlFile, ControlRecord
 from autodl_lib.worker.file_name import control_name, is_part_name, numbered, part_name
 from autodl_lib.worker.folder import Folder
 from autodl_lib.worker.verdicts import TaskFailed
@@ -40,11 +40,14 @@ class PartFile:
         self.folder = folder
         self.name = name
         self.fd = fd
+        self.saved: ControlRecord | None = None
+        """What the control file says."""
         self._control: ControlFile | None = None
 
-    def adopt_control(self, control: ControlFile) -> None:
+    def adopt_control(self, control: ControlFile, record: ControlRecord) -> None:
         """Take over the control file that an earlier attempt left."""
         self._control = control
+        self.saved = record
 
     def write(self, buffers: list[bytes], offset: int) -> None:
         """Write all buffers, one after the other, from `offset` on.
@@ -67,6 +70,7 @@ class PartFile:
         """
         if self._control is not None:
             self._control.write(record, durable=durable)
+            self.saved = record
         os.ftruncate(self.fd, 0)
 
     def checkpoint(self, record: ControlRecord, *, durable: bool) -> None:
@@ -77,8 +81,21 @@ class PartFile:
         if durable:
             os.fdatasync(self.fd)
         if self._control is None:
-            self._control = ControlFile.create(control_name(self.name), self.folder.fd)
+            try:
+                self._control = ControlFile.create(control_name(self.name), self.folder.fd)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                record = self._make_room(record)
+                self._control = ControlFile.create(control_name(self.name), self.folder.fd)
         self._control.write(record, durable=durable)
+        self.saved = record
+
+    def _make_room(self, record: ControlRecord) -> ControlRecord:
+        """Give up some bytes on a full disk, so that the control file can keep the others; returns what is left."""
+        left = record.shortened(2 * CONTROL_BYTES)
+        os.ftruncate(self.fd, left.end())
+        return left
 
     def identity(self) -> FileIdentity:
         """Return what tells this file apart from every other of its folder."""
@@ -89,6 +106,7 @@ class PartFile:
         if self._control is not None:
             self._control.close()
             self._control = None
+            self.saved = None
             _unlink_quietly(control_name(self.name), self.folder.fd)
 
     def is_in_place(self) -> bool:
@@ -184,7 +202,7 @@ def reopen_part(folder: Folder, name: str, tag: str) -> tuple[PartFile, ControlR
     found = ControlFile.open(control_name(name), folder.fd)
     if found is not None:
         control, record = found
-        part.adopt_control(control)
+        part.adopt_control(control, record)
         if record.tag == tag and os.fstat(fd).st_size >= record.end():
             return part, record
     part.close()
@@ -204,7 +222,7 @@ def reopen_identical(folder: Folder, name: str, identity: FileIdentity) -> PartF
     part = PartFile(folder, name, fd)
     found = ControlFile.open(control_name(name), folder.fd)
     if found is not None:
-        part.adopt_control(found[0])
+        part.adopt_control(*found)
     else:
         _unlink_quietly(control_name(name), folder.fd)
     return part

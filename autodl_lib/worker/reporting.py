@@ -35,19 +35,22 @@ class ReportBuffer:
         self._first_mono = 0.0
 
     def add(self, report: Report) -> None:
-        """Take a report; sends all when the buffer is full."""
+        """Take a report; never sends, so that a task's trouble and the queue's are not mistaken for each other."""
         if not self._reports:
             self._first_mono = time.monotonic()
         self._reports.append(report)
-        if len(self._reports) >= FLUSH_AT:
-            self.flush()
 
     def deadline_mono(self) -> float | None:
         """Return when `flush` is due, None when nothing waits."""
-        return self._first_mono + FLUSH_AFTER_S if self._reports else None
+        if not self._reports:
+            return None
+        return self._first_mono + (FLUSH_AFTER_S if len(self._reports) < FLUSH_AT else 0.0)
 
     def flush(self) -> None:
-        """Send everything."""
+        """Send everything.
+
+        Raises: OSError, EOFError.
+        """
         if not self._reports:
             return
         reports, self._reports = self._reports, []

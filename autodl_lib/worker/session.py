@@ -375,14 +375,17 @@ class Session:
         self._end(report(None if discard else part, 0))
 
     def _save(self, part: PartFile, record: ControlRecord | None, report: EndReport, error: OSError | None) -> None:
-        """Let go of the part file, whose last checkpoint is written or not wanted."""
+        """Let go of the part file, whose last checkpoint is written, impossible or not wanted."""
         self._held().part = None
-        if record is None or error is not None:
+        kept = part.saved if record is not None else None
+        if error is not None:
+            logger.warning("a checkpoint failed", extra={"event": "checkpoint_failed", "reason": str(error)})
+        if kept is None or not kept.ranges:
             part.remove()
             self._end(report(None, 0))
         else:
             part.close()
-            self._end(report(part.name, record.bytes_done()))
+            self._end(report(part.name, kept.bytes_done()))
 
     def _end(self, report: Report) -> None:
         self.phase = Phase.ENDED

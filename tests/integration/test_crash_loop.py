@@ -79,7 +79,7 @@ def test_every_acknowledged_task_ends_whole_and_once_whatever_is_killed(
     try:
         wait_until(lambda: not unfinished(), "all tasks are finished")
     except NeverCame:
-        raise AssertionError((SEED, unfinished(), daemon.log()[-5000:])) from None
+        raise AssertionError((SEED, unfinished(), daemon.log_end())) from None
     tasks = {task["id"]: task for task in daemon.tasks()}
     assert tasks.keys() == digest.keys()
     for task_id, (name, sha256) in digest.items():
@@ -108,7 +108,7 @@ def test_many_small_files_survive_kills_around_their_publication(make_daemon: Ma
         else:
             daemon.kill()
             daemon.start()
-    wait_until(lambda: all(task["state"] == "finished" for task in daemon.tasks()), "all are finished", seen=daemon.log)
+    wait_until(lambda: all(task["state"] == "finished" for task in daemon.tasks()), "all are finished", seen=daemon.log_end)
     tasks = {task["id"]: task for task in daemon.tasks()}
     for task_id, one in zip(ids, served, strict=True):
         name = one.name.rpartition("/")[2]

@@ -14,15 +14,15 @@ from support.waiting import wait_until
 
 
 def workers(daemon: Daemon) -> tuple[psutil.Process, ...]:
-    return wait_until(lambda: daemon.family().workers, "a worker lives", seen=daemon.log)
+    return wait_until(lambda: daemon.family().workers, "a worker lives", seen=daemon.log_end)
 
 
 def manager(daemon: Daemon) -> psutil.Process:
-    return wait_until(lambda: daemon.family().manager, "the manager lives", seen=daemon.log)
+    return wait_until(lambda: daemon.family().manager, "the manager lives", seen=daemon.log_end)
 
 
 def forkserver(daemon: Daemon) -> psutil.Process:
-    return wait_until(lambda: daemon.family().forkserver, "the forkserver lives", seen=daemon.log)
+    return wait_until(lambda: daemon.family().forkserver, "the forkserver lives", seen=daemon.log_end)
 
 
 def test_a_supervisor_killed_after_add_was_answered_has_the_task_when_it_is_back(daemon: Daemon, nginx: Nginx) -> None:
@@ -104,7 +104,7 @@ def test_a_task_that_keeps_losing_its_worker_fails_with_that_as_its_reason(daemo
                 worker.kill()
         return daemon.status(task_id)["state"] == "failed"
 
-    wait_until(kill_workers, "the task fails", seen=daemon.log)
+    wait_until(kill_workers, "the task fails", seen=daemon.log_end)
     task = daemon.status(task_id)
     assert task["error"]["code"] == "worker_lost"
     assert "killed by signal 9" in task["error"]["message"]

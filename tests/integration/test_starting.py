@@ -180,14 +180,14 @@ def test_hangup_reloads_the_configuration(daemon: Daemon) -> None:
     daemon.config.write_text("max_tasks_num = 3\n")
     assert daemon.process is not None
     daemon.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: daemon.ok("max-tasks") == "3\n", "the new number counts", seen=daemon.log)
+    wait_until(lambda: daemon.ok("max-tasks") == "3\n", "the new number counts", seen=daemon.log_end)
 
 
 def test_a_wrong_configuration_at_hangup_changes_nothing_and_is_said(daemon: Daemon) -> None:
     daemon.config.write_text("max_task_num = 3\n")
     assert daemon.process is not None
     daemon.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: "did you mean max_tasks_num?" in daemon.log(), "the log names the key", seen=daemon.log)
+    wait_until(lambda: "did you mean max_tasks_num?" in daemon.log(), "the log names the key", seen=daemon.log_end)
     assert daemon.ok("max-tasks") == "10\n"
 
 
@@ -195,7 +195,7 @@ def test_the_number_of_the_command_line_wins_over_the_file_s(make_daemon: MakeDa
     daemon = make_daemon("4", config="max_tasks_num = 3\n").start()
     assert daemon.ok("max-tasks") == "4\n"
     daemon.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
-    wait_until(lambda: "the configuration is reloaded" in daemon.log(), "it is reloaded", seen=daemon.log)
+    wait_until(lambda: "the configuration is reloaded" in daemon.log(), "it is reloaded", seen=daemon.log_end)
     assert daemon.ok("max-tasks") == "4\n"
 
 

@@ -59,7 +59,7 @@ class Daemon:
     def start(self) -> Daemon:
         """Start it and return when it greets."""
         self.launch()
-        wait_until(self._greets, "the daemon greets", seen=self.log)
+        wait_until(self._greets, "the daemon greets", seen=self.log_end)
         return self
 
     def launch(self) -> subprocess.Popen[bytes]:
@@ -115,9 +115,14 @@ class Daemon:
         """Return what all its daemons have logged."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    def log_end(self) -> str:
+        """Return the end of the log, for a failure's message."""
+        return self.log()[-4000:]
+
     def defects(self) -> list[str]:
         """Return the lines of the log that no daemon should write."""
-        return re.findall(r"(?m)^.*(?:Traceback|internal error|never awaited|broke the protocol).*$", self.log())
+        found = re.findall(r"(?m)^.*(?:Traceback|internal error|never awaited|broke the protocol).*$", self.log())
+        return found[:5]
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment of daemon and clients: nothing of the machine's own autodl is in it."""
@@ -192,7 +197,7 @@ class Daemon:
                 if condition(task):
                     return task
                 if task["state"] in SETTLED:
-                    raise AssertionError(f"task {task_id} is not {what} but {task}\n{self.log()}")
+                    raise AssertionError(f"task {task_id} is not {what} but {task}\n{self.log_end()}")
         raise AssertionError("unreachable")
 
     def await_state(self, task_id: int, *states: str) -> Task:
@@ -232,7 +237,7 @@ class Daemon:
     def _greets(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise AssertionError(f"the daemon ended with {self.process.returncode}: {self.log()}")
+            raise AssertionError(f"the daemon ended with {self.process.returncode}: {self.log_end()}")
         try:
             with self.connect():
                 return True

@@ -18,7 +18,11 @@ _LINGER = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One answer. `range_shift` moves the range that a 206 says it is; `claim_size` is a false Content-Length."""
+    """One answer.
+
+    `range_shift` moves the range that a 206 says it is, `range_length` is the most that one holds; `claim_size` is a
+    false Content-Length.
+    """
 
     body: bytes = b""
     status: str = "200 OK"
@@ -29,6 +33,7 @@ class Case:
     check_if_range: bool = True
     range_shift: int = 0
     range_total: str | None = None
+    range_length: int | None = None
     chunked: bool = False
     claim_size: int | None = None
     cut_after: int | None = None
@@ -53,6 +58,8 @@ class MisbehavingServer:
         self.connections = 0
         self.held = threading.Semaphore(0)
         """Released each time that an answer stops at its `hold_after`."""
+        self.broken = threading.Semaphore(0)
+        """Released each time that the client went away in the middle of a body."""
         self._cases: dict[str, list[Case]] = {}
         self._go = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -121,7 +128,11 @@ class MisbehavingServer:
             return False
         head, body = _compose(case, headers)
         client.sendall(head)
-        return self._send_body(client, case, body)
+        try:
+            return self._send_body(client, case, body)
+        except OSError:
+            self.broken.release()
+            raise
 
     def _send_body(self, client: socket.socket, case: Case, body: bytes) -> bool:
         wire = _chunks(body) if case.chunked else body
@@ -160,7 +171,7 @@ def _compose(case: Case, headers: dict[str, str]) -> tuple[bytes, bytes]:
         status, lines, body = "416 Range Not Satisfiable", [f"Content-Range: bytes */{len(body)}"], b""
     elif start is not None:
         first, total = start + case.range_shift, case.range_total or str(len(case.body))
-        status, body = "206 Partial Content", body[start:]
+        status, body = "206 Partial Content", body[start:][: case.range_length]
         lines.append(f"Content-Range: bytes {first}-{first + len(body) - 1}/{total}")
     if case.chunked:
         lines.append("Transfer-Encoding: chunked")

@@ -117,6 +117,7 @@ def test_a_huge_error_page_is_not_read_to_its_end(
     page = Case(status="500 Oops", body=bytes(50_000_000))
     report = failure(worker, server.serve("/f", page), folder)
     assert (report.code, report.bytes_received) == (FailureCode.SERVER_BUSY, 0)
+    assert server.broken.acquire(timeout=30)
 
 
 def test_retry_after_is_passed_on_in_seconds(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> None:

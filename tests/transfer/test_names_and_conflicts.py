@@ -39,7 +39,7 @@ def test_many_downloads_of_one_name_all_get_their_own(
     url = server.serve("/a.txt", GOOD)
     assigns = [worker.assignment(url, folder) for _ in range(40)]
     worker.order(*assigns)
-    names = {Path(worker.await_end(assign.lease).dest).name for assign in assigns}  # type: ignore[union-attr]
+    names = {Path(worker.finish(assign).dest).name for assign in assigns}  # type: ignore[union-attr]
     assert names == {"a.txt", *(f"a.{number}.txt" for number in range(1, 40))}
     assert {path.name for path in folder.iterdir()} == names
 

@@ -36,15 +36,25 @@ SMALL = Case(body=BODY)
 def test_small_files_are_ready_without_having_been_started(
     server: MisbehavingServer, worker: WorkerHarness, folder: Path
 ) -> None:
-    worker.auto_publish = False
     assigns = [worker.assignment(server.serve(f"/f{number}", SMALL), folder) for number in range(30)]
     worker.order(*assigns)
-    for assign in assigns:
-        worker.await_report(Ready, assign.lease)
-    worker.order(*(Publish(lease=assign.lease) for assign in assigns))
-    for assign in assigns:
-        assert isinstance(worker.await_end(assign.lease), Finished)
+    assert all(isinstance(worker.finish(assign), Finished) for assign in assigns)
     assert len(list(folder.iterdir())) == 30
+    started = [report for report in worker.seen if isinstance(report, Started)]
+    assert len(started) < 30
+
+
+def test_small_files_wait_for_leave_to_publish_together(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    worker.auto_publish = False
+    assigns = [worker.assignment(server.serve(f"/f{number}", SMALL), folder) for number in range(3)]
+    for assign in assigns:
+        worker.order(assign)
+        worker.await_report(Ready, assign.lease)
+    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
+    worker.order(*(Publish(lease=assign.lease) for assign in reversed(assigns)))
+    assert all(isinstance(worker.await_end(assign.lease), Finished) for assign in assigns)
 
 
 def test_assignments_behind_a_long_one_go_back(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> None:

@@ -24,12 +24,17 @@ from autodl_lib.contract.worker_messages import (
     Assign,
     Configure,
     Discard,
+    Discarded,
+    Failed,
+    Finished,
+    Halted,
     LeasePhase,
     Order,
     Publish,
     Ready,
     Report,
     Retire,
+    Returned,
     TransferSettings,
 )
 
@@ -50,7 +55,7 @@ SETTINGS = TransferSettings(
 class WorkerHarness:
     """One worker process."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, environment: dict[str, str] | None = None, **settings: Any) -> None:
         orders_read, self._orders = os.pipe()
         self._reports, reports_write = os.pipe()
         python = os.environ.get("AUTODL_TEST_PYTHON", sys.executable)
@@ -58,7 +63,7 @@ class WorkerHarness:
         self.process = subprocess.Popen(
             [*command, str(orders_read), str(reports_write)],
             pass_fds=(orders_read, reports_write),
-            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            env={**os.environ, "PYTHONPATH": str(_ROOT), **(environment or {})},
             stderr=subprocess.PIPE,
         )
         os.close(orders_read)
@@ -141,12 +146,22 @@ class WorkerHarness:
         """Return the report that ends a lease."""
 
         def ends(report: Report) -> bool:
-            return report.lease == lease and self._phases[lease] is LeasePhase.ENDED
+            return report.lease == lease and isinstance(report, Finished | Failed | Halted | Returned | Discarded)
 
         for report in reversed(self.seen):
             if ends(report):
                 return report
         return self.await_next(ends)
+
+    def finish(self, assign: Assign) -> Report:
+        """Await the end of an assignment, and give it again as often as a worker that is held up sends it back."""
+        report = self.await_end(assign.lease)
+        while isinstance(report, Returned):
+            self._leases += 1
+            assign = dataclasses.replace(assign, lease=f"lease-{self._leases}")
+            self.order(assign)
+            report = self.await_end(assign.lease)
+        return report
 
     def reports_of(self, lease: str, kind: type[Any]) -> list[Any]:
         """Return all reports of a kind so far."""

@@ -20,10 +20,10 @@ def target() -> Iterator[Daemon]:
     first_pid = daemon.pid
     yield daemon
     assert daemon.process is not None
-    assert (daemon.process.poll(), daemon.pid) == (None, first_pid), daemon.log()
+    assert (daemon.process.poll(), daemon.pid) == (None, first_pid), daemon.log_end()
     assert daemon.ok("status", "1", "--json")
     assert daemon.end_all() == []
-    assert daemon.defects() == [], daemon.log()
+    assert daemon.defects() == [], daemon.log_end()
     shutil.rmtree(folder)
 
 
@@ -35,4 +35,4 @@ def fresh(place: Path) -> Iterator[Daemon]:
         wire.call("add", urls=["http://127.0.0.1:1/x"], dir="/tmp", paused=True)
     yield daemon
     assert daemon.end_all() == []
-    assert daemon.defects() == [], daemon.log()
+    assert daemon.defects() == [], daemon.log_end()

@@ -53,7 +53,7 @@ def stands(daemon: Daemon, data: bytes) -> None:
                 assert answer["error"]["data"]["code"] in CODES, (data, answer)
     with daemon.connect() as wire:
         assert wire.call("status", id=1)["id"] == 1
-    assert daemon.defects() == [], (data, daemon.log())
+    assert daemon.defects() == [], (data, daemon.log_end())
 
 
 @QUICK

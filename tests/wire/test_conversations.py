@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
 
+import psutil
 import pytest
 from support.daemon import Daemon, MakeDaemon
 from support.nginx import Nginx
@@ -77,11 +79,8 @@ def test_the_longest_line_is_taken_and_one_byte_more_is_refused_and_ends_the_con
         wire.send(line + b" " * (MAX_LINE_BYTES - len(line) - 1) + b"\n")
         assert wire.reply()["result"] == {"max_tasks_num": 10}
     with target.connect() as wire:
-        with pytest.MonkeyPatch.context():
-            try:
-                wire.send(b"x" * MAX_LINE_BYTES + b"\n")
-            except (BrokenPipeError, ConnectionResetError):
-                pass
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            wire.send(b"x" * MAX_LINE_BYTES + b"\n")
         assert wire.reply()["error"]["data"]["code"] == "line_too_long"
         assert wire.read() is None
 
@@ -112,14 +111,6 @@ def test_all_that_was_asked_before_the_end_is_still_answered(fresh: Daemon) -> N
         assert wire.read() is None
 
 
-def test_a_client_that_vanishes_after_asking_still_gets_its_tasks_queued(fresh: Daemon) -> None:
-    with fresh.connect() as wire:
-        for n in range(50):
-            wire.ask("add", urls=[f"http://127.0.0.1:1/{n}"], dir="/tmp", paused=True)
-        wire.call("max_tasks")  # by its answer all before it are read
-    wait_until(lambda: len(fresh.tasks()) == 51, "they are queued")
-
-
 def test_a_reset_connection_is_nobody_s_trouble(target: Daemon) -> None:
     for _ in range(20):
         peer = socket.socket(socket.AF_UNIX)
@@ -142,10 +133,11 @@ def test_a_client_that_reads_nothing_hurts_only_itself(fresh: Daemon) -> None:
         with pytest.raises(BlockingIOError):  # noqa: PT012
             while True:
                 sent += greedy.send(asked)
-        # It reads no more requests than it can answer into a bounded buffer.
         with fresh.connect() as wire:
             assert wire.call("status", id=1)["id"] == 1
             assert len(wire.call("list", limit=5000)["tasks"]) == 2001
+        # Nor does it fill memory with answers that nobody reads: each of these is over 1 MB.
+        assert psutil.Process(fresh.pid).memory_info().rss < 250_000_000
 
 
 def test_two_hundred_connections_at_once_are_served(target: Daemon) -> None:
@@ -166,12 +158,9 @@ def test_too_many_connections_of_a_user_are_refused_and_the_others_go_on(target:
         for _ in range(300):
             wire = target.connect()
             wires.append(wire)
-            wire.ask("max_tasks")
-            try:
-                answer = wire.reply()
-            except (ConnectionError, BrokenPipeError):
-                refused = "closed"
-                break
+            with contextlib.suppress(BrokenPipeError):  # it is refused by an answer without a question
+                wire.ask("max_tasks")
+            answer = wire.reply()
             if "error" in answer:
                 refused = answer["error"]["data"]["code"]
                 break

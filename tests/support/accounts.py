@@ -1,0 +1,114 @@
+"""Real accounts of the machine for a test run, and doing things as them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import secrets
+import socket
+import subprocess
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.rpc import Refused, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account."""
+
+    name: str
+    uid: int
+    gid: int
+    home: Path
+    groups: frozenset[int]
+
+    def do(self, work: Callable[[], Any]) -> Any:
+        """Run `work` as the user, in a child that forks and never execs; return its JSON-able result.
+
+        Raises: Refused, as raised by `work`; AssertionError for anything else that goes wrong there.
+        """
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            try:
+                os.setgroups(sorted(self.groups))
+                os.setresgid(self.gid, self.gid, self.gid)
+                os.setresuid(self.uid, self.uid, self.uid)
+                answer = {"result": work()}
+            except Refused as error:
+                answer = {"refused": {"data": {"code": error.code}, "message": error.message}}
+            except BaseException:  # noqa: BLE001
+                answer = {"broken": traceback.format_exc()}
+            with open(writer, "w") as pipe:
+                json.dump(answer, pipe)
+            os._exit(0)
+        os.close(writer)
+        with open(reader) as pipe:
+            text = pipe.read()
+        os.waitpid(child, 0)
+        answer = json.loads(text)
+        if "refused" in answer:
+            raise Refused(answer["refused"])
+        assert "broken" not in answer, answer["broken"]
+        return answer["result"]
+
+    def call(self, path: Path, method: str, **params: Any) -> Any:
+        """Ask a daemon as the user.
+
+        Raises: Refused.
+        """
+
+        def work() -> Any:
+            with Wire(path) as wire:
+                return wire.call(method, **params)
+
+        return self.do(work)
+
+    def first_answer(self, path: Path) -> dict[str, Any]:
+        """Return what a daemon says to the user after its greeting, unasked."""
+
+        def work() -> Any:
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.settimeout(30)
+                peer.connect(str(path))
+                data = b""
+                while chunk := peer.recv(65536):
+                    data += chunk
+            return json.loads(data.splitlines()[-1])
+
+        answer = self.do(work)
+        assert isinstance(answer, dict)
+        return answer
+
+
+@contextlib.contextmanager
+def accounts(*names: str, groups: dict[str, list[str]] | None = None) -> Iterator[dict[str, User]]:
+    """Make accounts, with homes that nobody else enters and each in a group of its own besides; remove them after."""
+    mark = secrets.token_hex(3)
+    made: dict[str, User] = {}
+    extra_groups = {group for wanted in (groups or {}).values() for group in wanted}
+    new_groups = [group for group in extra_groups if subprocess.run(["groupadd", group], stderr=-3).returncode == 0]
+    try:
+        for name in names:
+            account = f"adlt-{name}-{mark}"
+            options = ["-G", ",".join((groups or {})[name])] if name in (groups or {}) else []
+            subprocess.run(["useradd", "-m", "-U", "-s", "/bin/sh", *options, account], check=True)
+            entry = pwd.getpwnam(account)
+            home = Path(entry.pw_dir)
+            home.chmod(0o700)
+            made[name] = User(
+                account, entry.pw_uid, entry.pw_gid, home, frozenset(os.getgrouplist(account, entry.pw_gid))
+            )
+        yield made
+    finally:
+        for user in made.values():
+            subprocess.run(["userdel", "-r", "-f", user.name], check=True, stderr=subprocess.DEVNULL)
+        for group in new_groups:
+            subprocess.run(["groupdel", group], check=True)

@@ -1,0 +1,258 @@
+"""The queue on disk: commits that are shared, jobs that fail alone, numbers that are never used twice, old files."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.queues import new_task, open_store
+
+from autodl_lib.contract.errors import NoSuchTask, StoreUnusable, WrongState
+from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState
+from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.store.database import open_database
+from autodl_lib.store.rows import Change
+from autodl_lib.store.statements import migrations
+from autodl_lib.store.store import Store
+from autodl_lib.store.transaction import Transaction
+
+OLD = Path(__file__).parent.parent / "data" / "queue-v1.db"
+
+
+def with_store(path: Path, work: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        with open_store(path) as store:
+            await work(store)
+
+    asyncio.run(run())
+
+
+def test_jobs_that_arrive_together_share_a_commit(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        commits = []
+        store.listen(lambda moved: commits.append(len(moved)))
+        futures = [store.write(lambda transaction: transaction.insert([new_task()])) for _ in range(500)]
+        numbers = [number for ids in await asyncio.gather(*futures) for number in ids]
+        assert numbers == list(range(1, 501))
+        assert sum(commits) == 500
+        assert len(commits) < 100
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_a_job_that_fails_changes_nothing_and_the_others_of_its_commit_stand(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        def fails(transaction: Transaction) -> None:
+            transaction.insert([new_task(url="http://host/lost")])
+            transaction.apply(TaskId(999), Change(event=TaskEvent.START))
+
+        good, bad, after = (
+            store.write(lambda transaction: transaction.insert([new_task()])),
+            store.write(fails),
+            store.write(lambda transaction: transaction.insert([new_task()])),
+        )
+        assert await good == [1]
+        with pytest.raises(NoSuchTask):
+            await bad
+        [last] = await after
+        assert last > 1
+        assert [task.url for task in store.read.page(None, [], 0, 10)] == ["http://host/file"] * 2
+        assert store.counters.of(None)[TaskState.ENQUEUED] == 2
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_a_defect_in_a_job_is_its_own_trouble(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        def breaks(transaction: Transaction) -> None:
+            transaction.insert([new_task()])
+            raise ZeroDivisionError
+
+        broken = store.write(breaks)
+        fine = store.write(lambda transaction: transaction.insert([new_task()]))
+        with pytest.raises(Exception):  # noqa: B017, PT011
+            await broken
+        assert [task.id for task in store.read.page(None, [], 0, 10)] == await fine
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_what_was_written_is_there_after_a_reopening_and_numbers_go_on(tmp_path: Path) -> None:
+    async def first(store: Store) -> None:
+        await store.write(lambda transaction: transaction.insert([new_task() for _ in range(3)]))
+
+    async def second(store: Store) -> None:
+        assert [task.id for task in store.read.page(None, [], 0, 10)] == [1, 2, 3]
+        assert store.counters.of(Uid(1000))[TaskState.ENQUEUED] == 3
+        assert await store.write(lambda transaction: transaction.insert([new_task()])) == [4]
+
+    with_store(tmp_path / "queue.db", first)
+    with_store(tmp_path / "queue.db", second)
+
+
+def test_a_number_is_never_used_twice_even_when_its_task_is_forgotten(tmp_path: Path) -> None:
+    async def first(store: Store) -> None:
+        await store.write(lambda transaction: transaction.insert([new_task()]))
+        await store.write(lambda transaction: transaction.apply(TaskId(1), Change(event=TaskEvent.CANCEL)))
+        assert await store.write(lambda transaction: transaction.forget_settled(1e12, 10)) == 1
+        assert store.read.task(TaskId(1)) is None
+
+    async def second(store: Store) -> None:
+        assert await store.write(lambda transaction: transaction.insert([new_task()])) == [2]
+
+    with_store(tmp_path / "queue.db", first)
+    with_store(tmp_path / "queue.db", second)
+
+
+def test_counters_follow_every_move(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await store.write(lambda transaction: transaction.insert([new_task(uid=Uid(u)) for u in (1, 1, 2)]))
+        await store.write(lambda transaction: transaction.apply(TaskId(1), Change(event=TaskEvent.START)))
+        await store.write(lambda transaction: transaction.clear(Uid(2), []))
+        assert store.counters.of(Uid(1))[TaskState.DOWNLOADING] == 1
+        assert store.counters.of(Uid(2))[TaskState.CLEARED] == 1
+        counted = {(uid, state): n for uid, state, n in store.read.counts()}
+        assert counted == {
+            (1, TaskState.DOWNLOADING): 1,
+            (1, TaskState.ENQUEUED): 1,
+            (2, TaskState.CLEARED): 1,
+        }
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_a_page_is_one_picture_while_tasks_move(tmp_path: Path) -> None:
+    """Every task is on it exactly once, whatever the writer does meanwhile."""
+
+    async def work(store: Store) -> None:
+        ids = await store.write(lambda transaction: transaction.insert([new_task() for _ in range(200)]))
+
+        def swing(transaction: Transaction) -> None:
+            for task_id in ids[::2]:
+                transaction.apply(task_id, Change(event=TaskEvent.PAUSE))
+            for task_id in ids[1::2]:
+                transaction.apply(task_id, Change(event=TaskEvent.START))
+
+        def back(transaction: Transaction) -> None:
+            for task_id in ids[::2]:
+                transaction.apply(task_id, Change(event=TaskEvent.RESUME))
+            for task_id in ids[1::2]:
+                transaction.apply(task_id, Change(event=TaskEvent.INTERRUPT))
+
+        for _ in range(30):
+            moves = [store.write(swing), store.write(back)]
+            while not all(move.done() for move in moves):
+                page = store.read.page(Uid(1000), [], 0, 1000)
+                assert [task.id for task in page] == ids
+                await asyncio.sleep(0)
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_recovery_gives_back_what_ran_and_does_what_was_wanted(tmp_path: Path) -> None:
+    from autodl_lib.contract.states import Want
+
+    async def work(store: Store) -> None:
+        await store.write(lambda transaction: transaction.insert([new_task() for _ in range(4)]))
+        for number in (1, 2, 3):
+            await store.write(lambda transaction, n=number: transaction.apply(TaskId(n), Change(event=TaskEvent.START)))
+        await store.write(lambda transaction: transaction.want(TaskId(2), Want.PAUSE))
+        await store.write(lambda transaction: transaction.want(TaskId(3), Want.CANCEL))
+        await store.write(lambda transaction: transaction.recover())
+        states = [task.state for task in store.read.page(None, [], 0, 10)]
+        assert states == [TaskState.ENQUEUED, TaskState.PAUSED, TaskState.CANCELLED, TaskState.ENQUEUED]
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_finished_without_a_file_is_refused_by_the_database_itself(tmp_path: Path) -> None:
+    open_database(tmp_path / "queue.db").close()
+    connection = sqlite3.connect(tmp_path / "queue.db")
+    columns = "uid, owner, url, host, dir, on_conflict, created_at, finished_at"
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute(
+            f"INSERT INTO task ({columns}, state) VALUES (1, 'a', 'u', 'h', '/', 'rename', 1, 1, 'finished')"
+        )
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute(
+            f"INSERT INTO task ({columns}, state) VALUES (1, 'a', 'u', 'h', '/', 'rename', 1, NULL, 'gone')"
+        )
+    connection.close()
+
+
+def test_the_database_is_written_through_to_the_disk(tmp_path: Path) -> None:
+    connection = open_database(tmp_path / "queue.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert connection.execute("PRAGMA user_version").fetchone()[0] == len(migrations())
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"x" * len(data),
+        lambda data: data[:1000],
+        lambda data: data[:4096] + b"\xa5" * (len(data) - 4096),
+    ],
+    ids=["other bytes", "cut short", "pages of nonsense"],
+)
+def test_a_damaged_file_is_refused_and_not_touched(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "queue.db"
+
+    async def fill(store: Store) -> None:
+        await store.write(lambda transaction: transaction.insert([new_task() for _ in range(300)]))
+
+    with_store(path, fill)
+    path.write_bytes(damage(path.read_bytes()))
+    before = path.read_bytes()
+    with pytest.raises(StoreUnusable, match="damaged"):
+        open_database(path)
+    assert path.read_bytes() == before
+
+
+def test_a_newer_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    open_database(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 1000")
+    connection.close()
+    with pytest.raises(StoreUnusable, match="version 1000"):
+        open_database(path)
+
+
+def test_an_empty_file_becomes_a_queue(tmp_path: Path) -> None:
+    (tmp_path / "queue.db").touch()
+    open_database(tmp_path / "queue.db").close()
+
+
+def test_the_first_version_s_file_opens_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    shutil.copyfile(OLD, path)
+
+    async def work(store: Store) -> None:
+        tasks = {task.id: task for task in store.read.page(None, [], 0, 100)}
+        assert {task.state for task in tasks.values()} == set(TaskState)
+        finished = next(task for task in tasks.values() if task.state is TaskState.FINISHED)
+        assert (finished.dest, finished.owner, finished.bytes_done) == ("/home/alice/file", "alice", 1234)
+        for task in tasks.values():
+            assert store.read.log(task.id)
+            assert (task.finished_at is not None) == (task.state in SETTLED)
+        failed = next(task for task in tasks.values() if task.state is TaskState.FAILED)
+        assert failed.error is not None
+        assert failed.error.code == "network"
+        [waiting] = store.read.waiting(Uid(1000), 10)
+        assert store.read.specs([waiting])[waiting].headers == ("Accept: text/plain",)
+        assert store.read.holds() == {1001: None}
+        highest = max(tasks)
+        assert await store.write(lambda transaction: transaction.insert([new_task()])) == [highest + 1]
+        assert await store.write(lambda transaction: transaction.recover()) == 1
+        with pytest.raises(WrongState):
+            await store.write(lambda transaction: transaction.apply(finished.id, Change(event=TaskEvent.RETRY)))
+
+    with_store(path, work)
