@@ -20,6 +20,9 @@ from autodl_lib.store.rows import Change, Description, Moved, NewTask
 from autodl_lib.store.statements import SQL
 
 RESPONSE_WINDOW_S = 600
+_NAMED_MOVES = 10_000
+"""Of so many tasks that move together, followers hear of each one."""
+
 RESPONSE_BUCKET_S = 5
 
 _KEEPS_ERROR = frozenset(
@@ -169,10 +172,14 @@ class Transaction:
         """Drop a user's enqueued and retrying tasks but those that workers have; return how many."""
         count = 0
         for state in (TaskState.ENQUEUED, TaskState.RETRYING):
-            bound = {"uid": uid, "state": state.value, "now": time.time(), "except": json.dumps(list(leased))}
+            bound: dict[str, Any] = {"uid": uid, "state": state.value, "except": json.dumps(list(leased))}
+            named = self._connection.execute(SQL["cleared_ids"], {**bound, "limit": _NAMED_MOVES + 1}).fetchall()
+            bound["now"] = time.time()
             self._connection.execute(SQL["log_clear"], bound)
             cleared = self._connection.execute(SQL["clear"], bound).rowcount
-            if cleared:
+            if len(named) <= _NAMED_MOVES:
+                self.moved += [Moved(id=row[0], uid=uid, old=state, new=TaskState.CLEARED) for row in named]
+            else:
                 self.moved.append(Moved(id=None, uid=uid, old=state, new=TaskState.CLEARED, count=cleared))
             count += cleared
         return count

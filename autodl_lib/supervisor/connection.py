@@ -2,8 +2,8 @@
 
 Runs as: the supervisor, on the loop.  Talks to: a local process that may be hostile.
 Invariants: memory for one connection is bounded: reading stops while MAX_PENDING requests or
-MAX_PENDING_BYTES are unanswered or the peer doesn't read; a question waits for the changes that the same
-connection asked for before it, while changes share commits.
+MAX_PENDING_BYTES are unanswered or the peer doesn't read, and questions are answered one at a time. A
+question waits for the changes that the same connection asked for before it, while changes share commits.
 How it fails: whatever a peer sends or stops reading costs that peer its connection, and nobody else anything.
 """
 
@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._lines_bytes = 0
         self._pending: collections.deque[asyncio.Task[bytes]] = collections.deque()
         self._last_change: asyncio.Task[bytes] | None = None
+        self._question: asyncio.Task[bytes] | None = None
         self._caller: Caller | None = None
         self._admitting: asyncio.Task[None] | None = None
         self._subscriptions: list[Subscription] = []
@@ -132,6 +133,7 @@ class Connection(asyncio.Protocol):
         for subscription in self._subscriptions:
             self._owner.dispatcher.service.watchers.resume(subscription)
         self._reply()
+        self._pump()
 
     # --- what handlers use ---
 
@@ -175,17 +177,23 @@ class Connection(asyncio.Protocol):
         """Start requests in their order, as many as may be under way."""
         if self._caller is None:
             return
-        while self._lines and len(self._pending) < MAX_PENDING:
+        while self._lines and len(self._pending) < MAX_PENDING and self._writable and not self._question_runs():
             line = self._lines.popleft()
             self._lines_bytes -= len(line)
             started = self._owner.dispatcher.start(line, self._caller, self, self._last_change)
             if started.changes:
                 self._last_change = started.reply
+            else:
+                self._question = started.reply
             self._pending.append(started.reply)
             started.reply.add_done_callback(self._reply)
         self._throttle()
         if self._ended and not self._lines and not self._pending and not self._subscriptions:
             self.close()
+
+    def _question_runs(self) -> bool:
+        """Answers can be long: one is made at a time, and none while the peer doesn't read."""
+        return self._question is not None and not self._question.done()
 
     def _reply(self, _: asyncio.Task[bytes] | None = None) -> None:
         """Send the replies that are there, in the order of their requests."""

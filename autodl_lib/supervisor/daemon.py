@@ -105,7 +105,11 @@ class Daemon:
             try:
                 await self._pool.start()
             except (OSError, EOFError) as error:
-                logger.error("the pool does not start: %s; trying again", error or "a process of it died", extra={"event": "pool_failed"})
+                logger.error(
+                    "the pool does not start: %s; trying again",
+                    error or "a process of it died",
+                    extra={"event": "pool_failed"},
+                )
                 await asyncio.sleep(1.0)
             else:
                 break

@@ -83,6 +83,9 @@ class Runner:
     def hold(self, uid: Uid, until: float | None) -> None:
         """Hold a user's queue, or everybody's, from now on (it is on disk already)."""
         self.holds[uid] = until
+        if self._hold_timer is not None:  # it may be for a later moment
+            self._hold_timer.cancel()
+            self._hold_timer = None
         self.changed()
 
     def lift_hold(self, uid: Uid) -> None:

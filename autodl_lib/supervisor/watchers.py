@@ -1,14 +1,15 @@
 """Who follows which tasks, and what they are told when.
 
 Runs as: the supervisor.  Talks to: the store (what commits changed), the pool's live figures, connections.
-Invariants: what waits for a slow follower is a set of task numbers, never a list of messages, so it is
-bounded by the tasks; a follower may miss a state in between, never the last one.
+Invariants: what waits for a slow follower are task numbers, each once, in the order of their first change,
+never messages, so it is bounded by the tasks; a follower may miss a state in between, never the last one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable
 
 from autodl_lib.contract.task import Task, TaskId, Uid
@@ -28,7 +29,7 @@ class Subscription:
     progress: bool
     send: Callable[[list[Task]], None]
     writable: Callable[[], bool]
-    dirty: set[TaskId] = dataclasses.field(default_factory=set)
+    dirty: dict[TaskId, None] = dataclasses.field(default_factory=dict)
     flush: asyncio.TimerHandle | None = None
 
     def concerns(self, task_id: TaskId, uid: Uid) -> bool:
@@ -66,9 +67,9 @@ class Watchers:
         for subscription in self._subscriptions:
             for move in moved:
                 if move.id is None:
-                    subscription.dirty |= subscription.ids or set()
+                    subscription.dirty.update(dict.fromkeys(subscription.ids or ()))
                 elif subscription.concerns(move.id, move.uid):
-                    subscription.dirty.add(move.id)
+                    subscription.dirty[move.id] = None
             self._schedule(subscription)
 
     def resume(self, subscription: Subscription) -> None:
@@ -83,8 +84,9 @@ class Watchers:
         subscription.flush = None
         if subscription not in self._subscriptions or not subscription.writable():
             return
-        chunk = sorted(subscription.dirty)[:_CHUNK]
-        subscription.dirty.difference_update(chunk)
+        chunk = list(itertools.islice(subscription.dirty, _CHUNK))
+        for task_id in chunk:
+            del subscription.dirty[task_id]
         tasks = [task for task_id in chunk if (task := self._view(task_id)) is not None]
         if tasks:
             subscription.send(tasks)
@@ -104,13 +106,13 @@ class Watchers:
             if not subscription.progress:
                 continue
             if subscription.ids is not None:
-                subscription.dirty.update(subscription.ids.intersection(running))
+                subscription.dirty.update(dict.fromkeys(subscription.ids.intersection(running)))
             else:
                 mine = [
                     task_id
                     for task_id in running
                     if (task := self._view(task_id)) is not None and subscription.concerns(task_id, task.uid)
                 ]
-                subscription.dirty.update(mine)
+                subscription.dirty.update(dict.fromkeys(mine))
             self._schedule(subscription)
         self._arm_progress()

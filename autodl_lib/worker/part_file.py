@@ -43,6 +43,7 @@ class PartFile:
         self.saved: ControlRecord | None = None
         """What the control file says."""
         self._control: ControlFile | None = None
+        self._is_damaged = False
 
     def adopt_control(self, control: ControlFile, record: ControlRecord) -> None:
         """Take over the control file that an earlier attempt left."""
@@ -73,13 +74,27 @@ class PartFile:
             self.saved = record
         os.ftruncate(self.fd, 0)
 
+    def sync(self) -> None:
+        """Bring every byte to the disk; once that has failed, it is never believed again. Runs in the sync thread.
+
+        Raises: OSError.
+        Source: fsync(2): after an error, the pages may count as clean though their bytes were lost.
+        """
+        if self._is_damaged:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        try:
+            os.fsync(self.fd)
+        except OSError:
+            self._is_damaged = True
+            raise
+
     def checkpoint(self, record: ControlRecord, *, durable: bool) -> None:
         """Make the bytes that `record` names safe, then say so in the control file. Runs in the sync thread.
 
         Raises: OSError.
         """
         if durable:
-            os.fdatasync(self.fd)
+            self.sync()
         if self._control is None:
             try:
                 self._control = ControlFile.create(control_name(self.name), self.folder.fd)

@@ -84,7 +84,8 @@ def _link(part: PartFile, name: str) -> bool:
         if error.errno not in _NO_LINKS:
             raise
         return _rename_to_new(part, name)
-    os.unlink(part.name, dir_fd=fd)
+    with contextlib.suppress(OSError):  # it is published; a second name does no harm
+        os.unlink(part.name, dir_fd=fd)
     return True
 
 

@@ -11,7 +11,6 @@ How it fails: every entry point catches everything; what is no TaskFailed or OSE
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -197,7 +196,7 @@ class Session:
         part = self._held().opened()
         self.phase = Phase.SYNCING
         if self._settings.durable or self._checkpoint_runs:
-            run = (lambda: os.fsync(part.fd)) if self._settings.durable else (lambda: None)
+            run = part.sync if self._settings.durable else (lambda: None)
             sync = self._facilities.sync
             hand_over = sync.submit if self.is_visible else sync.hold
             hand_over(SyncJob(run=run, done=self._synced, fd=part.fd))

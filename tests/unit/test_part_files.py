@@ -77,9 +77,11 @@ def test_a_checkpoint_that_fails_leaves_the_one_before(folder: Folder, monkeypat
     _, part = claim_part(folder, claim())
     part.write([bytes(SIZE)], 0)
     part.checkpoint(record(1000), durable=True)
-    monkeypatch.setattr(os, "fdatasync", failing(1, errno.EIO, os.fdatasync))
-    with pytest.raises(OSError, match="Input/output"):
-        part.checkpoint(record(2000), durable=True)
+    monkeypatch.setattr(os, "fsync", failing(1, errno.EIO, os.fsync))
+    for end in (2000, 3000):
+        with pytest.raises(OSError, match="Input/output"):
+            part.checkpoint(record(end), durable=True)
+    assert part.saved == record(1000)
     part.close()
     reopened = reopen_part(folder, ".f.autodl-part", "t")
     assert reopened is not None

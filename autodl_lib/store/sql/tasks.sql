@@ -58,6 +58,10 @@ INSERT INTO event (task_id, at, event, state)
 SELECT id, :now, 'clear', 'cleared' FROM task
 WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:except))
 
+-- name: cleared_ids
+SELECT id FROM task
+WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:except)) LIMIT :limit
+
 -- name: clear
 UPDATE task SET state = 'cleared', finished_at = :now, retry_at = NULL
 WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:except))
