@@ -31,6 +31,7 @@ class Subscription:
     writable: Callable[[], bool]
     dirty: dict[TaskId, None] = dataclasses.field(default_factory=dict)
     flush: asyncio.TimerHandle | None = None
+    flushed_mono: float = 0.0
 
     def concerns(self, task_id: TaskId, uid: Uid) -> bool:
         """Return whether a task is one of those followed."""
@@ -78,10 +79,12 @@ class Watchers:
 
     def _schedule(self, subscription: Subscription) -> None:
         if subscription.dirty and subscription.flush is None and subscription.writable():
-            subscription.flush = self._loop.call_later(FLUSH_DELAY_S, self._flush, subscription)
+            # The first change after a quiet time goes out at once, a burst in bundles.
+            subscription.flush = self._loop.call_at(subscription.flushed_mono + FLUSH_DELAY_S, self._flush, subscription)
 
     def _flush(self, subscription: Subscription) -> None:
         subscription.flush = None
+        subscription.flushed_mono = self._loop.time()
         if subscription not in self._subscriptions or not subscription.writable():
             return
         chunk = list(itertools.islice(subscription.dirty, _CHUNK))

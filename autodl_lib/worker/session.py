@@ -37,7 +37,7 @@ from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.part_file import PartFile, discard_part
 from autodl_lib.worker.reporting import ReportBuffer
 from autodl_lib.worker.response import Accept, ResponseHead
-from autodl_lib.worker.sync_thread import SyncJob, SyncThread
+from autodl_lib.worker.sync_thread import SyncJob, SyncThread, write_range_back
 from autodl_lib.worker.transfer import Source, Transfer
 from autodl_lib.worker.verdicts import TaskFailed, Verdict, os_verdict
 
@@ -145,6 +145,12 @@ class Session:
     def note(self, text: str) -> None:
         """Tell the task's history something."""
         self._facilities.reports.add(Note(lease=self.assign.lease, text=text))
+
+    def write_back(self, offset: int, length: int) -> None:
+        """See transfer.TransferOwner."""
+        if self._settings.durable:
+            fd = self._held().opened().fd
+            self._facilities.sync.submit(SyncJob(run=lambda: write_range_back(fd, offset, length), done=_let_be))
 
     def transfer_ended(self, failure: Verdict | None) -> None:
         """Go on with the complete file, or fail."""
@@ -465,3 +471,7 @@ class Session:
 
     def _received(self) -> int:
         return self._transfer.received_bytes if self._transfer is not None else 0
+
+
+def _let_be(_: OSError | None) -> None:
+    """A write-back that did not begin is no failure: the sync at the end is what counts."""

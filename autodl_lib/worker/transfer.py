@@ -46,6 +46,9 @@ from autodl_lib.worker.verdicts import (
 )
 
 WRITE_BYTES = 512 * 1024
+WRITE_BACK_BYTES = 32 * 1024 * 1024
+"""After so much, the disk is set to work: syncing a large file at its end then finds little left to do."""
+
 _DRAIN_BYTES = 65536
 _DRAIN_S = 1.0
 
@@ -71,6 +74,9 @@ class TransferOwner(Protocol):
     def note(self, text: str) -> None:
         """Tell the task's history something."""
 
+    def write_back(self, offset: int, length: int) -> None:
+        """Have bytes that were written go on to the disk; nobody waits for it."""
+
     def transfer_ended(self, failure: Verdict | None) -> None:
         """Hear that the file is complete, or why not."""
 
@@ -87,7 +93,7 @@ class Segment:
 
     def place(self, offset: int) -> None:
         """Begin at `offset` of the file."""
-        self.start = self.position = offset
+        self.start = self.position = self._sent_to_disk = offset
 
     def hold(self, data: bytes) -> None:
         """Keep bytes in memory until the next `write`."""
@@ -112,6 +118,14 @@ class Segment:
             self._buffers, self._buffered = [], 0
             part.write(buffers, self.position)
             self.position += size
+
+    def take_written(self) -> tuple[int, int] | None:
+        """Return the offset and length of what was written since the last time, once that is worth it."""
+        offset, length = self._sent_to_disk, self.position - self._sent_to_disk
+        if length < WRITE_BACK_BYTES:
+            return None
+        self._sent_to_disk = self.position
+        return offset, length
 
 
 class Transfer:
@@ -178,6 +192,9 @@ class Transfer:
         if self._part is not None:
             for segment in self._segments:
                 segment.write(self._part)
+                written = segment.take_written()
+                if written is not None:
+                    self._owner.write_back(*written)
 
     def ranges(self) -> Ranges | None:
         """Return which ranges are in the part file, None when no response was accepted yet."""

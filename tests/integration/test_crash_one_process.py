@@ -108,7 +108,8 @@ def test_a_task_that_keeps_losing_its_worker_fails_with_that_as_its_reason(daemo
     task = daemon.status(task_id)
     assert task["error"]["code"] == "worker_lost"
     assert "killed by signal 9" in task["error"]["message"]
-    assert daemon.log().count("was lost") == 3
+    events = [event["event"] for event in daemon.json("log", str(task_id))["events"]]
+    assert [event for event in events if event in ("lose", "fail")] == ["lose", "lose", "fail"]
 
 
 def test_a_stopped_worker_lets_go_of_a_cancelled_task_in_the_end(daemon: Daemon, nginx: Nginx) -> None:

@@ -86,10 +86,9 @@ def test_the_longest_line_is_taken_and_one_byte_more_is_refused_and_ends_the_con
 
 
 def test_a_line_without_an_end_is_refused_before_it_fills_memory(target: Daemon) -> None:
-    with target.connect() as wire:
-        with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
-            for _ in range(4096):
-                wire.send(b"x" * 65536)
+    with target.connect() as wire, pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
+        for _ in range(4096):
+            wire.send(b"x" * 65536)
     with target.connect() as wire:
         assert wire.call("max_tasks")
 
