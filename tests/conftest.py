@@ -33,7 +33,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def make_daemon(place: Path) -> Iterator[MakeDaemon]:
-    """Make daemons that are not started; at the end they must stop, leave no process and have no defect in their log."""
+    """Make daemons that are not started; at the end they must stop, leave no process and no defect in their log."""
     made: list[Daemon] = []
 
     def make(*arguments: str, name: str | None = None, config: str = QUICK) -> Daemon:
@@ -45,7 +45,6 @@ def make_daemon(place: Path) -> Iterator[MakeDaemon]:
     yield make
     orphans = [pid for daemon in made for pid in daemon.end_all()]
     assert orphans == [], [daemon.log_end() for daemon in made]
-    for d in made: print(d.log())
     assert [line for daemon in made for line in daemon.defects()] == [], [daemon.log_end() for daemon in made]
 
 

@@ -80,7 +80,8 @@ class Watchers:
     def _schedule(self, subscription: Subscription) -> None:
         if subscription.dirty and subscription.flush is None and subscription.writable():
             # The first change after a quiet time goes out at once, a burst in bundles.
-            subscription.flush = self._loop.call_at(subscription.flushed_mono + FLUSH_DELAY_S, self._flush, subscription)
+            due_mono = subscription.flushed_mono + FLUSH_DELAY_S
+            subscription.flush = self._loop.call_at(due_mono, self._flush, subscription)
 
     def _flush(self, subscription: Subscription) -> None:
         subscription.flush = None

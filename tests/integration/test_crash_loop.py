@@ -32,9 +32,7 @@ max_delay_s = 0.2
 BATCH = 10
 
 
-def test_every_acknowledged_task_ends_whole_and_once_whatever_is_killed(
-    make_daemon: MakeDaemon, nginx: Nginx
-) -> None:
+def test_every_acknowledged_task_ends_whole_and_once_whatever_is_killed(make_daemon: MakeDaemon, nginx: Nginx) -> None:
     print(f"AUTODL_CRASH_SEED={SEED}")
     dice = random.Random(SEED)
     daemon = make_daemon(config=CONFIG).start()
@@ -92,7 +90,7 @@ def test_every_acknowledged_task_ends_whole_and_once_whatever_is_killed(
 
 
 def test_many_small_files_survive_kills_around_their_publication(make_daemon: MakeDaemon, nginx: Nginx) -> None:
-    """Small files spend most of their time between ready, publish, rename and report: that is where these kills fall."""
+    """Small files are mostly between ready, publish, rename and report: that is where these kills fall."""
     print(f"AUTODL_CRASH_SEED={SEED}")
     dice = random.Random(SEED)
     daemon = make_daemon(config=CONFIG).start()
@@ -108,7 +106,9 @@ def test_many_small_files_survive_kills_around_their_publication(make_daemon: Ma
         else:
             daemon.kill()
             daemon.start()
-    wait_until(lambda: all(task["state"] == "finished" for task in daemon.tasks()), "all are finished", seen=daemon.log_end)
+    wait_until(
+        lambda: all(task["state"] == "finished" for task in daemon.tasks()), "all are finished", seen=daemon.log_end
+    )
     tasks = {task["id"]: task for task in daemon.tasks()}
     for task_id, one in zip(ids, served, strict=True):
         name = one.name.rpartition("/")[2]

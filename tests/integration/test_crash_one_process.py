@@ -1,4 +1,4 @@
-"""kill -9 of one process at a chosen moment: nothing acknowledged is lost, nothing is fetched twice over, nothing stays."""
+"""kill -9 of one process at a chosen moment: nothing acknowledged is lost, fetched twice over, or left behind."""
 
 from __future__ import annotations
 

@@ -49,5 +49,3 @@ def test_it_downloads_as_its_user_and_refuses_others(place: Path, nginx: Nginx) 
             os.kill(pid, 15)
             os.waitpid(pid, 0)
             wait_until(lambda: not marked(folder.name), "its processes end")
-
-

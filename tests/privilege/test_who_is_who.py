@@ -1,4 +1,4 @@
-"""A daemon that is root: who asks is the kernel's word, whose process works is the task's owner, and what each may see."""
+"""A daemon that is root: who asks is the kernel's word, who works is the task's owner, and what each may see."""
 
 from __future__ import annotations
 

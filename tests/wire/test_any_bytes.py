@@ -48,7 +48,7 @@ def stands(daemon: Daemon, data: bytes) -> None:
         while (answer := wire.read()) is not None:
             text = json.dumps(answer)
             assert "Traceback" not in text
-            assert "File \\\"" not in text
+            assert 'File \\"' not in text
             if "error" in answer:
                 assert answer["error"]["data"]["code"] in CODES, (data, answer)
     with daemon.connect() as wire:
