@@ -32,6 +32,9 @@ class Param:
     secret: bool = False
 
 
+_UNBOUNDED = Param(help="", max_length=MAX_INT, max_items=MAX_INT)
+
+
 def param(meaning: str, /, *, default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
     """Declare a dataclass field with its `Param`; `default` makes it optional on the wire."""
     metadata = {METADATA_KEY: Param(help=meaning, **bounds)}
@@ -41,6 +44,6 @@ def param(meaning: str, /, *, default: Any = dataclasses.MISSING, **bounds: Any)
 
 
 def param_of(field: dataclasses.Field[Any]) -> Param:
-    """Return the `Param` that a field was declared with, or one without bounds of its own."""
+    """Return the `Param` that a field was declared with, or one without bounds, as replies and orders have."""
     declared = field.metadata.get(METADATA_KEY)
-    return declared if isinstance(declared, Param) else Param(help="")
+    return declared if isinstance(declared, Param) else _UNBOUNDED

@@ -29,6 +29,7 @@ from autodl_lib.contract.urls import MAX_URL_LENGTH
 DEFAULT_DIR = "~/autodl-storage"
 MAX_URLS_PER_ADD = 20_000
 MAX_IDS = 100_000
+MAX_HEADER_LENGTH = 8192
 PRIORITY_RANGE = 1000
 
 
@@ -74,7 +75,7 @@ class Add:
         default=(),
         cli=("-H", "--header"),
         metavar="LINE",
-        max_length=8192,
+        max_length=MAX_HEADER_LENGTH,
         max_items=100,
         secret=True,
     )

@@ -15,7 +15,9 @@ from typing import ClassVar
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.fields import param
+from autodl_lib.contract.requests import MAX_HEADER_LENGTH
 from autodl_lib.contract.task import OnConflict
+from autodl_lib.contract.urls import MAX_URL_LENGTH
 
 MAX_REPORT_BYTES = 65536
 """The longest text of one `put`, which may carry several reports."""
@@ -91,10 +93,10 @@ class Assign:
     lease: str
     task_id: int
     tag: str
-    url: str
+    url: str = param("what to fetch", max_length=MAX_URL_LENGTH)
     dir: str
     output: str | None
-    headers: tuple[str, ...]
+    headers: tuple[str, ...] = param("lines to add to the request", max_length=MAX_HEADER_LENGTH)
     limit_rate_bps: int
     on_conflict: OnConflict
     name: str | None
