@@ -43,6 +43,7 @@ from autodl_lib.supervisor.worker_handle import Lease, Worker
 IDLE_TIMEOUT_S = 15.0
 HALT_TIMEOUT_S = 8.0
 START_RETRY_S = 0.5
+CHECK_INTERVAL_S = 15.0
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases: dict[TaskId, tuple[Worker | None, Lease]] = {}
         self._empty = asyncio.Event()
+        self._working = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
         self._closing = False
         self.live: dict[TaskId, Progress] = {}
 
@@ -212,6 +215,16 @@ class Pool:
 
     # --- life ---
 
+    async def watch(self) -> None:
+        """While workers have work, see now and then that their reports can come through; until cancelled."""
+        while True:
+            await self._working.wait()
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            if self._leases:
+                await self._link.check()
+            else:
+                self._working.clear()
+
     async def start(self) -> None:
         """Start the forkserver and the report queue.
 
@@ -219,6 +232,7 @@ class Pool:
         """
         await self._starter.start()
         await self._link.start()
+        self._watching = self._loop.create_task(self.watch())
 
     async def close(self, timeout_s: float) -> None:
         """Have all workers save their parts and end; kill what is left after `timeout_s` seconds."""
@@ -232,8 +246,10 @@ class Pool:
                 logger.warning("workers did not end in time and are killed", extra={"event": "worker_killed"})
                 for worker in self._workers.values():
                     worker.kill()
-        for task in list(self._tasks):
-            await asyncio.wait([task], timeout=1)
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
         self._link.close()
         self._starter.close()
 
@@ -272,6 +288,7 @@ class Pool:
 
     def _give(self, worker: Worker, lease: Lease) -> None:
         worker.leases[lease.id] = lease
+        self._working.set()
         if worker.idle_timer is not None:
             worker.idle_timer.cancel()
             worker.idle_timer = None

@@ -23,6 +23,7 @@ from autodl_lib.supervisor.starter import Starter
 _READY_TIMEOUT_S = 20.0
 _RESTART_DELAY_S = 0.5
 _SETTLE_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 20.0
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,19 @@ class QueueLink:
             pass
         finally:
             del self._marks[mark]
+
+    async def check(self) -> None:
+        """See whether the manager takes a text at all, and end one that does not: another takes its place."""
+        client = self._client
+        if client is None or not self.up.is_set():
+            return
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                await asyncio.to_thread(client.put, "check")
+        except (OSError, EOFError, TimeoutError) as error:
+            if client is self._client:
+                logger.warning("the report queue does not answer (%s)", error, extra={"event": "queue_hangs"})
+                self._kill()
 
     def close(self) -> None:
         """End the manager."""
