@@ -17,7 +17,7 @@ from autodl_lib.contract.requests import Watch
 from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task
 
-_IDS_PER_LOT = 50_000
+_IDS_PER_LOT = 10_000
 _GRACE_S = 5.0
 _MAX_COMPLAINTS = 20
 

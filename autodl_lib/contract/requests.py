@@ -28,7 +28,7 @@ from autodl_lib.contract.urls import MAX_URL_LENGTH
 
 DEFAULT_DIR = "~/autodl-storage"
 MAX_URLS_PER_ADD = 20_000
-MAX_IDS = 100_000
+MAX_IDS = 10_000
 MAX_HEADER_LENGTH = 8192
 PRIORITY_RANGE = 1000
 

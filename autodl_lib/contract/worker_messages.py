@@ -51,9 +51,9 @@ class LeasePhase(StrEnum):
 class FileIdentity:
     """What tells a part file apart from every other file of its folder, across a restart and a rename."""
 
-    inode: int = param("st_ino", minimum=0, maximum=2**64)
+    inode: int = param("st_ino, its lowest 63 bits", minimum=0, maximum=2**63 - 1)
     size_bytes: int = param("st_size", minimum=0)
-    mtime_ns: int = param("st_mtime_ns", minimum=-(2**63), maximum=2**63)
+    mtime_ns: int = param("st_mtime_ns", minimum=-(2**63), maximum=2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,11 +63,9 @@ def prove(account: Account) -> None:
         raise DropFailed(f"groups are left that {account.name} is not in")
     if account.uid == 0:
         return
-    attempts: tuple[Callable[[], None], ...] = (
-        lambda: os.setuid(0),
-        lambda: os.setresuid(-1, 0, -1),
-        lambda: os.setgid(0),
-    )
+    attempts: list[Callable[[], None]] = [lambda: os.setuid(0), lambda: os.setresuid(-1, 0, -1)]
+    if account.gid != 0:
+        attempts.append(lambda: os.setgid(0))
     for attempt in attempts:
         with contextlib.suppress(PermissionError):
             attempt()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
@@ -34,6 +35,9 @@ EXIT_NO_QUEUE = 69
 MANAGER_ACCOUNTS = ("autodl", "nobody")
 """Who the manager of the report queue becomes under root: the first of these that exists."""
 
+_MAX_FILES = 1024
+"""Descriptors that a process of the pool may have open."""
+
 WORKER_CODE = "autodl_lib.worker.entry"
 """The module whose `start` runs after the drop."""
 
@@ -51,9 +55,10 @@ class WorkerStart:
 
 def start_worker(start: WorkerStart, orders: Connection) -> None:
     """Run a worker from its first instruction to its exit; does not return."""
+    leave_session()
     try:
         reports = Client(start.queue_address, family="AF_UNIX", authkey=start.queue_key)
-    except (OSError, EOFError):
+    except Exception:  # noqa: BLE001 - whatever it is that answers there, the pool will see to another
         os._exit(EXIT_NO_QUEUE)
     try:
         _become_owner(start.uid)
@@ -67,6 +72,17 @@ def start_worker(start: WorkerStart, orders: Connection) -> None:
         status = importlib.import_module(WORKER_CODE).start(orders, reports, start.queue_ident, start.key)
     finally:
         os._exit(status)
+
+
+def leave_session() -> None:
+    """Leave the supervisor's session and terminal: what runs as a user must not type into root's shell."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_MAX_FILES, hard := _hard_limit()), hard))
+
+
+def _hard_limit() -> int:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 def drop_manager() -> None:
@@ -117,10 +133,12 @@ def _become_owner(uid: Uid) -> None:
 
 
 def keep_only(*descriptors: int) -> None:
-    """Close every descriptor but 0 to 2 and these; standard input and output become /dev/null."""
+    """Close every descriptor but these; standard input and output become /dev/null, and a terminal is no error log."""
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
+    if os.isatty(2):
+        os.dup2(null, 2)
     kept = sorted(descriptors)
     lowest = 3
     for descriptor in kept:

@@ -31,11 +31,11 @@ def open_database(path: Path) -> sqlite3.Connection:
         fresh = not path.exists()
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = _connect(path)
+        _check(connection, path, fresh=fresh)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.execute("PRAGMA cache_size = -8192")
-        _check(connection, path, fresh=fresh)
         _migrate(connection, path)
     except (sqlite3.Error, OSError) as error:
         raise StoreUnusable(_refusal(path, error)) from None
@@ -76,7 +76,7 @@ def _check(connection: sqlite3.Connection, path: Path, *, fresh: bool) -> None:
     if not fresh and path.stat().st_size <= _CHECKED_WHOLE_BYTES:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise StoreUnusable(f"{path} is damaged ({verdict}); {_RESCUE.format(path=path)}")
+            raise StoreUnusable(f"{path} is damaged ({' '.join(str(verdict).split())}); {_RESCUE.format(path=path)}")
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

@@ -18,6 +18,8 @@ from autodl_lib.store.rows import Leftover, TaskSpec, task_spec, task_view
 from autodl_lib.store.statements import SQL
 from autodl_lib.store.transaction import RESPONSE_BUCKET_S, RESPONSE_WINDOW_S
 
+LOG_LIMIT = 10_000
+
 
 class Reader:
     """The questions."""
@@ -55,8 +57,8 @@ class Reader:
         return [task_view(row) for row in rows[:limit]]
 
     def log(self, task_id: TaskId) -> tuple[LogEntry, ...]:
-        """Return a task's history, oldest first."""
-        rows = self._connection.execute(SQL["events_of"], (task_id,)).fetchall()
+        """Return the newest LOG_LIMIT entries of a task's history, oldest first."""
+        rows = self._connection.execute(SQL["events_of"], (task_id, LOG_LIMIT)).fetchall()
         return tuple(LogEntry(at=at, event=event, state=state, detail=detail) for at, event, state, detail in rows)
 
     def waiting(self, uid: Uid, limit: int) -> list[TaskId]:

@@ -93,6 +93,16 @@ class Transaction:
             raise NoSuchTask(f"no such task: {task_id}")
         return TaskState(row[0])
 
+    def want_of(self, task_id: TaskId) -> Want:
+        """Return what a task's owner wants of it.
+
+        Raises: NoSuchTask.
+        """
+        row = self._connection.execute(SQL["task_state"], (task_id,)).fetchone()
+        if row is None:
+            raise NoSuchTask(f"no such task: {task_id}")
+        return Want(row[2])
+
     def apply(self, task_id: TaskId, *changes: Change) -> TaskState:
         """Move one task along the transition table, one event after the other, and return its new state.
 
@@ -184,9 +194,12 @@ class Transaction:
             count += cleared
         return count
 
-    def enqueue_due(self, now: float, limit: int) -> int:
-        """Queue again the retrying tasks whose time has come, at most `limit`; return how many."""
-        due = self._connection.execute(SQL["due_tasks"], (now, limit)).fetchall()
+    def enqueue_due(self, now: float, latest: float, limit: int) -> int:
+        """Queue again the retrying tasks whose time has come, at most `limit`; return how many.
+
+        One that is due after `latest` was postponed under a clock that was wrong: it is due, too.
+        """
+        due = self._connection.execute(SQL["due_tasks"], (now, latest, limit)).fetchall()
         for (task_id,) in due:
             self.apply(task_id, Change(event=TaskEvent.DUE))
         return len(due)
@@ -210,8 +223,8 @@ class Transaction:
         old = self._connection.execute(SQL["settled_before"], (before, limit)).fetchall()
         for task_id, uid, state, part in old:
             if part is not None:
-                if state == TaskState.FAILED:  # its part file goes first; the task itself another time
-                    self.apply(task_id, Change(event=TaskEvent.CANCEL, detail="forgotten"))
+                # Its part file goes first; the task itself another time.
+                self.apply(task_id, Change(event=TaskEvent.CANCEL, detail="forgotten"))
                 continue
             self._connection.execute(SQL["delete_events"], (task_id,))
             self._connection.execute(SQL["delete_task"], (task_id,))

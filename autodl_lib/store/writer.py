@@ -9,6 +9,8 @@ How it fails: when a commit fails, every job of the batch gets StoreUnusable, an
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import queue
 import sqlite3
 import threading
@@ -22,6 +24,8 @@ from autodl_lib.store.statements import SQL
 from autodl_lib.store.transaction import Transaction
 
 _MAX_BATCH = 2000
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -94,8 +98,9 @@ class Writer:
                 outcomes.append(self._run(job, transaction))
             connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
             refusal = StoreUnusable(f"the queue can't be written: {error}")
             refusal.__cause__ = error
             outcomes = [(job.future, None, refusal) for job in batch]
@@ -129,8 +134,11 @@ class Writer:
     def _deliver(
         self, outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]], moved: list[Moved]
     ) -> None:
-        if moved:
-            self._on_commit(moved)
+        try:
+            if moved:
+                self._on_commit(moved)
+        except Exception:  # who listens may fail; who waits must hear all the same
+            logger.exception("internal error after a commit", extra={"event": "defect"})
         for future, result, failure in outcomes:
             if future.done():
                 continue

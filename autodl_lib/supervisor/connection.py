@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from autodl_lib.contract.codec import MAX_LINE_BYTES, PROTOCOL_VERSION, dumps, to_json
-from autodl_lib.contract.errors import AutodlError, LineTooLong
+from autodl_lib.contract.errors import AutodlError, InvalidParams, LineTooLong
 from autodl_lib.contract.replies import Greeting
 from autodl_lib.contract.task import Task
 from autodl_lib.privilege.peer import Peer
@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._lines: collections.deque[bytes] = collections.deque()
         self._lines_bytes = 0
         self._pending: collections.deque[asyncio.Task[bytes]] = collections.deque()
-        self._last_change: asyncio.Task[bytes] | None = None
+        self._changes: set[asyncio.Task[bytes]] = set()
         self._question: asyncio.Task[bytes] | None = None
         self._caller: Caller | None = None
         self._admitting: asyncio.Task[None] | None = None
@@ -114,6 +114,7 @@ class Connection(asyncio.Protocol):
         for subscription in self._subscriptions:
             self._owner.dispatcher.service.watchers.remove(subscription)
         self._subscriptions.clear()
+        self._ended = True
         self._lines.clear()
         if self._admitting is not None:
             self._admitting.cancel()
@@ -139,6 +140,10 @@ class Connection(asyncio.Protocol):
 
     def subscribe(self, subscription: Subscription) -> None:
         """Stream to this connection until it closes."""
+        if self._ended or self._transport is None or self._transport.is_closing():
+            return
+        if self._subscriptions:
+            raise InvalidParams("this connection watches already: open another one for another watch")
         self._subscriptions.append(subscription)
         self._owner.dispatcher.service.watchers.add(subscription)
 
@@ -180,9 +185,10 @@ class Connection(asyncio.Protocol):
         while self._lines and len(self._pending) < MAX_PENDING and self._writable and not self._question_runs():
             line = self._lines.popleft()
             self._lines_bytes -= len(line)
-            started = self._owner.dispatcher.start(line, self._caller, self, self._last_change)
+            started = self._owner.dispatcher.start(line, self._caller, self, frozenset(self._changes))
             if started.changes:
-                self._last_change = started.reply
+                self._changes.add(started.reply)
+                started.reply.add_done_callback(self._changes.discard)
             else:
                 self._question = started.reply
             self._pending.append(started.reply)

@@ -97,11 +97,13 @@ class Daemon:
         try:
             await self._stop.wait()
         finally:
+            self._pool.stop_restarting()
+            await asyncio.wait([starting], timeout=STOP_TIMEOUT_S)
             starting.cancel()
             await self._close()
 
     async def _start_pool(self) -> None:
-        while True:
+        while not self._stop.is_set():
             try:
                 await self._pool.start()
             except (OSError, EOFError) as error:
@@ -112,8 +114,8 @@ class Daemon:
                 )
                 await asyncio.sleep(1.0)
             else:
+                self._runner.attach(self._pool)
                 break
-        self._runner.attach(self._pool)
         self._housekeeper.start()
 
     def _watch_idle(self) -> None:
@@ -150,6 +152,7 @@ class Daemon:
         self._dispatcher.stopping = True
         self._housekeeper.stop()
         await self._pool.close(STOP_TIMEOUT_S)
+        self._service.watchers.close()
         await self._listener.close()
         self._store.close()
         logger.info("autodl has stopped in %.1f s", time.monotonic() - began, extra={"event": "stopped"})

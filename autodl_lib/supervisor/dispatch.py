@@ -52,14 +52,14 @@ class Dispatcher:
         self.service = service
         self.stopping = False
 
-    def start(self, line: bytes, caller: Caller, stream: Stream, after: asyncio.Task[bytes] | None) -> Started:
-        """Start one request; a question waits for `after`, the connection's last change before it."""
+    def start(self, line: bytes, caller: Caller, stream: Stream, changes: frozenset[asyncio.Task[bytes]]) -> Started:
+        """Start one request; a question waits for `changes`, those of the connection that are under way."""
         loop = asyncio.get_running_loop()
         try:
             rpc_id, request = decode_request(line)
         except RequestRefused as refusal:
             return Started(loop.create_task(_done(error_reply(refusal.rpc_id, refusal.error))), changes=False)
-        wait_for = None if request.changes else after
+        wait_for = frozenset[asyncio.Task[bytes]]() if request.changes else changes
         reply = loop.create_task(self._answer(rpc_id, request, caller, stream, wait_for))
         return Started(reply, changes=request.changes)
 
@@ -69,15 +69,15 @@ class Dispatcher:
         request: Request,
         caller: Caller,
         stream: Stream,
-        after: asyncio.Task[bytes] | None,
+        changes: frozenset[asyncio.Task[bytes]],
     ) -> bytes:
         try:
             if self.stopping and request.changes:
                 raise ShuttingDown("the daemon is stopping; ask again when it is back")
             if request.access is Access.ADMIN and not caller.is_admin:
                 raise NotAllowed(f"{request.method} is for administrators")
-            if after is not None:
-                await asyncio.wait([after])
+            if changes:
+                await asyncio.wait(changes)
             call = Call(
                 service=self.service,
                 caller=caller,

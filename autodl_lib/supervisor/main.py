@@ -15,6 +15,7 @@ from autodl_lib.contract.errors import AutodlError, BadSettings
 from autodl_lib.supervisor.daemon import STOP_TIMEOUT_S, Daemon, Setup
 from autodl_lib.supervisor.listener import bind_socket, remove_socket
 from autodl_lib.supervisor.options import SYSTEM_CONFIG, SYSTEM_SOCKET, SYSTEM_STATE_DIR, DaemonOptions
+from autodl_lib.supervisor.processes import forget_children, raise_file_limit
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import claim_state_dir
 
@@ -43,6 +44,7 @@ def _run(options: DaemonOptions) -> None:
     settings = read_settings(config, required=options.config is not None)
     lock = claim_state_dir(state_dir, socket_path, wait_s=STOP_TIMEOUT_S + 2 if options.private else 0)
     listening = bind_socket(socket_path, for_everybody=os.geteuid() == 0 and not options.private)
+    raise_file_limit()
     try:
         os.chdir(state_dir)  # the report queue's socket is named relative to it: its path is short then
         setup = Setup(
@@ -56,6 +58,7 @@ def _run(options: DaemonOptions) -> None:
         )
         asyncio.run(_serve(setup, say_ready=options.private))
     finally:
+        forget_children()
         remove_socket(socket_path)
         listening.close()
         os.close(lock)

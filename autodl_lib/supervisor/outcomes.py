@@ -17,10 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from autodl_lib.contract.errors import AutodlError, StoreUnusable
+from autodl_lib.contract.errors import InternalError, NoSuchTask, StoreUnusable, WrongState
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.settings import RetrySection
-from autodl_lib.contract.states import TaskEvent, TaskState
+from autodl_lib.contract.states import TaskEvent, TaskState, Want
 from autodl_lib.contract.task import TaskError
 from autodl_lib.contract.worker_messages import (
     Discarded,
@@ -41,19 +41,21 @@ from autodl_lib.store.transaction import Transaction
 from autodl_lib.supervisor.admission import Admitted
 from autodl_lib.supervisor.pool import Loss
 from autodl_lib.supervisor.retry import Attempt, decide
-from autodl_lib.supervisor.worker_handle import Lease
+from autodl_lib.supervisor.worker_handle import Lease, Worker
 
 _STORE_RETRY_S = 1.0
+_OUTCOME_OF = {Want.PAUSE: TaskEvent.PAUSE, Want.CANCEL: TaskEvent.CANCEL}
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What to do once the commit is on disk: leases to publish, leases that are over."""
+    """What follows, now that it is on disk: leases to publish, leases that are over, workers not to be trusted."""
 
     publish: list[Lease]
     ended: list[Lease]
+    refused: list[tuple[Worker, str]]
 
 
 class Outcomes:
@@ -67,15 +69,21 @@ class Outcomes:
         """Record reports in one commit; return what follows from it."""
         kept = [item for item in batch if not isinstance(item.report, Progress)]
 
-        def run(transaction: Transaction) -> None:
+        refused: dict[str, tuple[Worker, str]] = {}
+        try:
+            if kept:
+                await self._write(self._recorder(kept))
+        except InternalError:
+            # One of them can't be recorded at all: find it, and keep the others.
             for item in kept:
-                self._guarded(transaction, item.lease, lambda item=item: self._apply(transaction, item))  # type: ignore[misc]
-
-        if kept:
-            await self._write(run)
+                try:
+                    await self._write(self._recorder([item]))
+                except InternalError as error:
+                    refused[item.worker.key] = (item.worker, str(error))
+        kept = [item for item in kept if item.worker.key not in refused]
         publish = [item.lease for item in kept if isinstance(item.report, Ready)]
         ended = [item.lease for item in kept if item.lease.phase is LeasePhase.ENDED]
-        return Recorded(publish=publish, ended=ended)
+        return Recorded(publish=publish, ended=ended, refused=list(refused.values()))
 
     async def record_losses(self, losses: list[Loss], live_bytes: dict[int, int]) -> None:
         """Record that workers ended with these leases; `live_bytes` is how far each task had come."""
@@ -85,7 +93,17 @@ class Outcomes:
                 done = live_bytes.get(loss.lease.task_id, 0)
                 self._guarded(transaction, loss.lease, lambda loss=loss, done=done: self._lose(transaction, loss, done))  # type: ignore[misc]
 
-        await self._write(run)
+        try:
+            await self._write(run)
+        except InternalError as error:
+            logger.error("a loss can't be recorded: %s", error, exc_info=error, extra={"event": "defect"})
+
+    def _recorder(self, items: list[Admitted]) -> Callable[[Transaction], None]:
+        def run(transaction: Transaction) -> None:
+            for item in items:
+                self._guarded(transaction, item.lease, lambda item=item: self._apply(transaction, item))  # type: ignore[misc]
+
+        return run
 
     async def _write(self, run: Callable[[Transaction], None]) -> None:
         while True:
@@ -101,9 +119,7 @@ class Outcomes:
     def _guarded(transaction: Transaction, lease: Lease, work: Callable[[], None]) -> None:
         try:
             work()
-        except StoreUnusable:
-            raise
-        except AutodlError as error:
+        except (NoSuchTask, WrongState) as error:
             logger.warning(
                 "task %d: a report came too late: %s",
                 lease.task_id,
@@ -167,7 +183,7 @@ class Outcomes:
             "forget_part": report.part is None,
             "http_status": report.http_status or None,
         }
-        if lease.outcome is not None:
+        if self._outcome(transaction, lease) is not None:
             self._let_go(transaction, lease, kept)
             return
         attempt = Attempt(
@@ -193,7 +209,7 @@ class Outcomes:
         if loss.no_account:
             error = TaskError(code=FailureCode.ACCOUNT, message=loss.reason)
             self._apply_running(transaction, lease, Change(event=TaskEvent.FAIL, error=error, detail=loss.reason))
-        elif loss.blamed and lease.outcome is None:
+        elif loss.blamed and self._outcome(transaction, lease) is None:
             attempt = Attempt(
                 code=FailureCode.WORKER_LOST,
                 streak=lease.streak,
@@ -240,13 +256,19 @@ class Outcomes:
     def _let_go(self, transaction: Transaction, lease: Lease, kept: dict[str, Any]) -> None:
         """A worker has let go of a task: do what its owner asked for, or queue it again."""
         state = transaction.state_of(lease.task_id, None)
-        if lease.outcome is TaskEvent.CLEAR and state is TaskState.DOWNLOADING:
+        outcome = self._outcome(transaction, lease)
+        if outcome is TaskEvent.CLEAR and state is TaskState.DOWNLOADING:
             # It began after all, before the order reached it: running downloads are not cleared.
             transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, **kept))
-        elif lease.outcome is not None:
-            transaction.apply(lease.task_id, Change(event=lease.outcome, **kept))
+        elif outcome is not None:
+            transaction.apply(lease.task_id, Change(event=outcome, **kept))
         elif state is TaskState.DOWNLOADING:
             transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, **kept))
+
+    @staticmethod
+    def _outcome(transaction: Transaction, lease: Lease) -> TaskEvent | None:
+        """Return what the owner has asked for meanwhile; the row knows before the lease does."""
+        return lease.outcome or _OUTCOME_OF.get(transaction.want_of(lease.task_id))
 
     @staticmethod
     def _apply_running(transaction: Transaction, lease: Lease, change: Change) -> None:

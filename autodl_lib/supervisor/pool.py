@@ -12,6 +12,7 @@ from their part files.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable
@@ -43,6 +44,8 @@ from autodl_lib.supervisor.worker_handle import Lease, Worker
 IDLE_TIMEOUT_S = 15.0
 HALT_TIMEOUT_S = 8.0
 START_RETRY_S = 0.5
+KILL_TIMEOUT_S = 1.0
+BIND_TIMEOUT_S = 60.0
 CHECK_INTERVAL_S = 15.0
 
 logger = logging.getLogger(__name__)
@@ -123,9 +126,9 @@ class Pool:
         return [task_id for task_id, (_, lease) in self._leases.items() if lease.phase is LeasePhase.STARTED]
 
     def lease_of(self, task_id: TaskId) -> Lease | None:
-        """Return a task's lease, where a worker has it."""
+        """Return a task's lease, where a worker has it for download (not for removing what is left of it)."""
         held = self._leases.get(task_id)
-        return held[1] if held else None
+        return held[1] if held and held[1].phase is not LeasePhase.DISCARDING else None
 
     def leased_by(self, uid: Uid) -> int:
         """Return how many tasks of a user are with workers."""
@@ -197,10 +200,13 @@ class Pool:
 
     def end_lease(self, lease: Lease) -> None:
         """Forget a lease: what ended it is on disk."""
-        worker, _ = self._leases.pop(lease.task_id, (None, lease))
-        self.live.pop(lease.task_id, None)
         lease.phase = LeasePhase.ENDED
         lease.ended.set()
+        worker, held = self._leases.get(lease.task_id, (None, lease))
+        if held is not lease:
+            return  # ended before, and the task has been handed out anew
+        self._leases.pop(lease.task_id, None)
+        self.live.pop(lease.task_id, None)
         if worker is None or worker.leases.pop(lease.id, None) is None:
             return
         if not worker.leases and worker.state is WorkerState.BUSY:
@@ -234,18 +240,27 @@ class Pool:
         await self._link.start()
         self._watching = self._loop.create_task(self.watch())
 
+    def stop_restarting(self) -> None:
+        """The daemon stops: nothing new is handed out, and what ends is not replaced."""
+        self._closing = True
+        self._link.stop_restarting()
+        self._starter.stop_restarting()
+
     async def close(self, timeout_s: float) -> None:
         """Have all workers save their parts and end; kill what is left after `timeout_s` seconds."""
-        self._closing = True
+        self.stop_restarting()
         for key in list(self._workers):
             self.retire(key)
-        if self._workers or self._starting:
+        self._empty.clear()
+        self._note_empty()
+        if not self._empty.is_set():
             try:
                 await asyncio.wait_for(self._empty.wait(), timeout_s)
             except TimeoutError:
                 logger.warning("workers did not end in time and are killed", extra={"event": "worker_killed"})
-                for worker in self._workers.values():
-                    worker.kill()
+                self.kill_all()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._empty.wait(), KILL_TIMEOUT_S)
         if self._watching is not None:
             self._watching.cancel()
         if self._tasks:
@@ -310,10 +325,12 @@ class Pool:
         )
         try:
             process, orders, pidfd = await self._starter.start_worker(start)
-        except (OSError, EOFError) as error:
-            logger.error("can't start a worker: %s", error, extra={"event": "worker_start_failed"})
+        except Exception as error:  # noqa: BLE001 - whatever it is, the place and the task must become free again
+            why = str(error) or type(error).__name__
+            logger.error("can't start a worker: %s", why, extra={"event": "worker_start_failed"})
             await asyncio.sleep(START_RETRY_S)
             del self._starting[key]
+            self._note_empty()
             self._early.pop(key, None)
             await self._listener.lost([Loss(lease=lease, blamed=False, no_account=False, reason="no worker started")])
             self._listener.changed()
@@ -321,8 +338,8 @@ class Pool:
         del self._starting[key]
         worker = Worker(key, uid, process, orders, pidfd)
         self._workers[key] = worker
-        self._empty.clear()
         worker.on_exit(lambda: self._ended(worker))
+        self._loop.call_later(BIND_TIMEOUT_S, self._kill_if_unbound, worker)
         if lease.phase is not LeasePhase.ENDED:
             self._leases[lease.task_id] = (worker, lease)
             self._give(worker, lease)
@@ -340,7 +357,7 @@ class Pool:
             if key in self._starting:  # it was quicker than the news that it has started
                 self._early.setdefault(key, []).append(text)
         for worker, why in admission.distrusted:
-            self._distrust(worker, why)
+            self.distrust(worker, why)
         for item in admission.reports:
             if isinstance(item.report, Progress):
                 self.live[item.lease.task_id] = item.report
@@ -348,7 +365,8 @@ class Pool:
             await self._listener.reported(admission.reports)
         self._listener.changed()
 
-    def _distrust(self, worker: Worker, why: str) -> None:
+    def distrust(self, worker: Worker, why: str) -> None:
+        """Kill a worker that said what it may not; its tasks are lost."""
         logger.error(
             "worker %d of uid %d broke the protocol and is killed: %s",
             worker.pid,
@@ -367,9 +385,9 @@ class Pool:
     async def _lose(self, worker: Worker, was_retiring: bool) -> None:
         await self._link.settle()
         del self._workers[worker.key]
-        status = worker.process.exitcode or 0
+        status = await self._starter.exit_status(worker.process)
         worker.release()
-        leases = list(worker.leases.values())
+        leases = [lease for lease in worker.leases.values() if lease.phase is not LeasePhase.ENDED]
         if leases:
             forgiven = was_retiring or status == EXIT_NO_QUEUE
             first = min(leases, key=lambda lease: (lease.phase is not LeasePhase.STARTED, lease.begun_mono))
@@ -392,9 +410,12 @@ class Pool:
                     extra={"event": "worker_lost", "uid": worker.uid},
                 )
             await self._listener.lost(losses)
+        self._note_empty()
+        self._listener.changed()
+
+    def _note_empty(self) -> None:
         if not self._workers and not self._starting:
             self._empty.set()
-        self._listener.changed()
 
     def _queue_restarted(self) -> None:
         """The report queue died, or is there again: workers of the old one can't report, and go."""
@@ -411,6 +432,10 @@ class Pool:
                 lease.task_id,
                 extra={"event": "worker_killed", "task_id": lease.task_id},
             )
+            worker.kill()
+
+    def _kill_if_unbound(self, worker: Worker) -> None:
+        if worker.state is WorkerState.SPAWNED:
             worker.kill()
 
     def _kill_if_alive(self, worker: Worker) -> None:

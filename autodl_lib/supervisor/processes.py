@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 from multiprocessing import forkserver
@@ -66,6 +67,18 @@ def kill_forkserver() -> None:
     if pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def forget_children() -> None:
+    """Leave what still runs to end by itself: multiprocessing would wait for it at exit, for ever if need be."""
+    multiprocessing.process._children.clear()  # type: ignore[attr-defined]
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many descriptors as it may have: clients and workers take some each."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _forkserver_pid() -> int | None:

@@ -16,6 +16,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from autodl_lib.supervisor.report_queue import QueueClient, serve_reports
 from autodl_lib.supervisor.starter import Starter
@@ -42,6 +43,7 @@ class QueueLink:
         self._on_texts = on_texts
         self._on_restart = on_restart
         self._loop = asyncio.get_running_loop()
+        self._putter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="report-put")
         self._client: QueueClient | None = None
         self._pidfd = -1
         self._number = 0
@@ -82,6 +84,9 @@ class QueueLink:
         except (OSError, EOFError):
             self._kill()
             raise
+        if self._pidfd < 0 or self._closing:
+            self._kill()
+            raise OSError("the report queue ended at its start")
         self.up.set()
         threading.Thread(target=self._drain, args=(self._client,), name="report-drain", daemon=True).start()
         logger.debug("report queue started", extra={"event": "queue_started", "pid": process.pid})
@@ -95,7 +100,7 @@ class QueueLink:
         passed = self._marks[mark] = asyncio.Event()
         try:
             async with asyncio.timeout(_SETTLE_TIMEOUT_S):
-                await asyncio.to_thread(client.put, mark)
+                await self._loop.run_in_executor(self._putter, client.put, mark)
                 await passed.wait()
         except (OSError, EOFError, TimeoutError):
             pass
@@ -109,15 +114,20 @@ class QueueLink:
             return
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                await asyncio.to_thread(client.put, "check")
+                await self._loop.run_in_executor(self._putter, client.put, "check")
         except (OSError, EOFError, TimeoutError) as error:
             if client is self._client:
                 logger.warning("the report queue does not answer (%s)", error, extra={"event": "queue_hangs"})
                 self._kill()
 
+    def stop_restarting(self) -> None:
+        """The daemon stops: what ends from now on stays ended."""
+        self._closing = True
+
     def close(self) -> None:
         """End the manager."""
         self._closing = True
+        self._putter.shutdown(wait=False)
         if self._client is not None:
             self._client.close()
         if self._pidfd >= 0:
@@ -131,7 +141,7 @@ class QueueLink:
     def _drain(self, client: QueueClient) -> None:
         """Thread: drain until the manager is gone."""
         try:
-            while not self._closing:
+            while client is self._client:
                 texts = client.drain()
                 if texts:
                     asyncio.run_coroutine_threadsafe(self._hand_over(texts), self._loop).result()
@@ -139,6 +149,8 @@ class QueueLink:
             pass
         except RuntimeError:  # the loop is closed: the daemon has ended
             return
+        except Exception:  # a defect: without this thread no report would ever be heard again
+            logger.exception("internal error in taking reports", extra={"event": "defect"})
         if not self._closing:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._failed, client)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import hmac
 import os
+import resource
 import signal
 import socket
 import threading
@@ -23,13 +24,15 @@ from multiprocessing.managers import BaseManager, Server
 from typing import Any
 
 from autodl_lib.contract.worker_messages import MAX_REPORT_BYTES
-from autodl_lib.privilege.first_code import drop_manager, end_with_supervisor, keep_only
+from autodl_lib.privilege.first_code import drop_manager, end_with_supervisor, keep_only, leave_session
 
 QUEUE_NAME = "reports"
 DRAIN_TIMEOUT_S = 3600.0
 MAX_DRAINED = 256
 
-_MAX_WAITING = 20_000
+_MAX_MEMORY_BYTES = 2 * 1024 * 1024 * 1024
+_MAX_WAITING_BYTES = 32 * 1024 * 1024
+_TEXT_OVERHEAD_BYTES = 100
 _MAX_DRAIN_BYTES = 2 * MAX_DRAINED * MAX_REPORT_BYTES
 
 
@@ -39,6 +42,7 @@ class Reports:
     def __init__(self, secret: str) -> None:
         self._secret = secret
         self._texts: collections.deque[str] = collections.deque()
+        self._bytes = 0
         self._changed = threading.Condition()
 
     def put(self, text: str) -> None:
@@ -46,8 +50,9 @@ class Reports:
         if not isinstance(text, str) or len(text) > MAX_REPORT_BYTES:
             raise ValueError("not a report")
         with self._changed:
-            self._changed.wait_for(lambda: len(self._texts) < _MAX_WAITING)
+            self._changed.wait_for(lambda: self._bytes < _MAX_WAITING_BYTES)
             self._texts.append(text)
+            self._bytes += len(text) + _TEXT_OVERHEAD_BYTES
             self._changed.notify_all()
 
     def drain(self, secret: str, timeout_s: float) -> list[str]:
@@ -57,6 +62,7 @@ class Reports:
         with self._changed:
             self._changed.wait_for(lambda: bool(self._texts), timeout_s)
             drained = [self._texts.popleft() for _ in range(min(len(self._texts), MAX_DRAINED))]
+            self._bytes -= sum(len(text) + _TEXT_OVERHEAD_BYTES for text in drained)
             self._changed.notify_all()
             return drained
 
@@ -64,6 +70,7 @@ class Reports:
 class ReportServer(Server):
     """A Manager's server that serves nothing but creating and using registered objects."""
 
+    fallback_mapping: dict[str, Any] = {}
     public = ["create", "accept_connection", "get_methods", "dummy", "incref", "decref"]
 
 
@@ -77,6 +84,8 @@ def serve_reports(address: str, key: bytes, secret: str, ready: Connection) -> N
     """Bind `address`, drop privileges, say so on `ready`, and serve until killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    leave_session()
+    resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
     keep_only(ready.fileno(), end_with_supervisor())
     queue = Reports(secret)
     ReportManager.register(QUEUE_NAME, callable=lambda: queue, exposed=("put", "drain"))

@@ -7,13 +7,11 @@ Invariants: no polling; it runs when work, a slot, a setting or a hold changed, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import time
 from typing import assert_never
 
-from autodl_lib.contract.errors import StoreUnusable
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskEvent, TaskState
 from autodl_lib.contract.task import Uid
@@ -23,6 +21,7 @@ from autodl_lib.store.store import Store
 from autodl_lib.supervisor.admission import Admitted
 from autodl_lib.supervisor.outcomes import Outcomes
 from autodl_lib.supervisor.pool import Loss, Pool
+from autodl_lib.supervisor.retry import MAX_RETRY_AFTER_S
 from autodl_lib.supervisor.scheduler import AssignTask, RetireWorker, Snapshot, SpawnWorker, UserQueue, WorkerView, plan
 
 EVERYBODY = Uid(-1)
@@ -31,6 +30,7 @@ EVERYBODY = Uid(-1)
 _DUE_BATCH = 1000
 _LONGEST_TIMER_S = 300.0
 _LEFTOVER_BATCH = 100
+_STORE_RETRY_S = 2.0
 
 _SET_ASIDE = {
     TaskState.PAUSED: TaskEvent.PAUSE,
@@ -67,6 +67,7 @@ class Runner:
         """Begin to fill a pool that has started."""
         self.pool = pool
         self._set_due_timer()
+        self._set_hold_timer()
         self.changed()
 
     def configure(self, settings: Settings) -> None:
@@ -83,9 +84,7 @@ class Runner:
     def hold(self, uid: Uid, until: float | None) -> None:
         """Hold a user's queue, or everybody's, from now on (it is on disk already)."""
         self.holds[uid] = until
-        if self._hold_timer is not None:  # it may be for a later moment
-            self._hold_timer.cancel()
-            self._hold_timer = None
+        self._set_hold_timer()
         self.changed()
 
     def lift_hold(self, uid: Uid) -> None:
@@ -116,6 +115,8 @@ class Runner:
         for lease in recorded.ended:
             self.pool.end_lease(lease)
         self.pool.publish(recorded.publish)
+        for worker, why in recorded.refused:
+            self.pool.distrust(worker, why)
 
     async def lost(self, losses: list[Loss]) -> None:
         """Record the loss of leases."""
@@ -218,15 +219,20 @@ class Runner:
     # --- time ---
 
     def _is_held(self, uid: Uid, now: float) -> bool:
-        until = [self.holds[key] for key in (uid, EVERYBODY) if key in self.holds]
-        active = [moment for moment in until if _active(moment, now)]
-        ends = [moment for moment in active if moment is not None]
-        if ends and self._hold_timer is None:
+        return any(_active(self.holds[key], now) for key in (uid, EVERYBODY) if key in self.holds)
+
+    def _set_hold_timer(self) -> None:
+        """Plan again when the next hold runs out, whoever's it is."""
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+        now = time.time()
+        ends = [until for until in self.holds.values() if until is not None and until > now]
+        if ends:
             self._hold_timer = self._loop.call_later(_delay(min(ends) - now), self._hold_ran_out)
-        return bool(active)
 
     def _hold_ran_out(self) -> None:
-        self._hold_timer = None
+        self._set_hold_timer()
         self.changed()
 
     def _set_due_timer(self) -> None:
@@ -241,12 +247,17 @@ class Runner:
         self._due_timer = None
         if self._due_task is not None:
             return
-        self._due_task = self._store.write(lambda transaction: transaction.enqueue_due(time.time(), _DUE_BATCH))
+        longest_s = max(MAX_RETRY_AFTER_S, self._settings.retry.max_delay_s) * 1.5
+        self._due_task = self._store.write(
+            lambda transaction: transaction.enqueue_due(time.time(), time.time() + longest_s, _DUE_BATCH)
+        )
         self._due_task.add_done_callback(self._due_done)
 
-    def _due_done(self, _: asyncio.Future[int]) -> None:
+    def _due_done(self, done: asyncio.Future[int]) -> None:
         self._due_task = None
-        with contextlib.suppress(StoreUnusable):
+        if done.cancelled() or done.exception() is not None:
+            self._due_timer = self._loop.call_later(_STORE_RETRY_S, self._enqueue_due)
+        else:
             self._set_due_timer()
 
 

@@ -76,6 +76,7 @@ class _Board:
 
     free: int
     places: int
+    leaving: int
     idle: dict[Uid, list[str]] = field(default_factory=dict)
     busy_count: dict[Uid, int] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
@@ -86,6 +87,7 @@ def plan(snapshot: Snapshot) -> list[Action]:
     board = _Board(
         free=snapshot.slots - sum(1 for worker in snapshot.workers if worker.load),
         places=snapshot.slots - len(snapshot.workers) - snapshot.leaving,
+        leaving=snapshot.leaving,
     )
     for worker in snapshot.workers:
         if worker.load:
@@ -129,6 +131,9 @@ def _start(uid: Uid, task_id: TaskId, board: _Board) -> bool:
         board.places -= 1
         board.actions.append(SpawnWorker(uid=uid, task_id=task_id))
         return True
+    if board.leaving > 0:
+        board.leaving -= 1  # its place is the one to wait for
+        return False
     for others in board.idle.values():
         if others:
             board.actions.append(RetireWorker(worker_key=others.pop()))

@@ -21,6 +21,7 @@ from autodl_lib.supervisor import processes
 
 START_TIMEOUT_S = 20.0
 _RESTART_DELAY_S = 0.5
+_STATUS_TIMEOUT_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,22 @@ class Starter:
         except TimeoutError:
             processes.kill_forkserver()
             raise OSError("the forkserver did not answer and was killed") from None
+
+    async def exit_status(self, process: BaseProcess) -> int:
+        """Return the exit status of a process that has ended, below 0 for a signal; 255 where nobody knows.
+
+        Asked on the thread that starts processes, since multiprocessing looks after all of them there too.
+        """
+
+        def ask() -> int:
+            process.join(_STATUS_TIMEOUT_S)
+            return 255 if process.exitcode is None else process.exitcode
+
+        return await self._loop.run_in_executor(self._thread, ask)
+
+    def stop_restarting(self) -> None:
+        """The daemon stops: what ends from now on stays ended."""
+        self._closing = True
 
     def close(self) -> None:
         """Stop watching; the forkserver ends with this process."""

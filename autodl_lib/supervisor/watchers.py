@@ -62,6 +62,13 @@ class Watchers:
         if subscription.flush is not None:
             subscription.flush.cancel()
 
+    def close(self) -> None:
+        """Tell nobody anything any more."""
+        for subscription in list(self._subscriptions):
+            self.remove(subscription)
+        if self._progress_timer is not None:
+            self._progress_timer.cancel()
+
     def committed(self, moved: list[Moved]) -> None:
         """Take in what a commit changed."""
         self._arm_progress()

@@ -34,6 +34,9 @@ from autodl_lib.contract.worker_messages import (
 )
 
 OUTBOX_LIMIT_BYTES = 8 * 1024 * 1024
+MAX_REPORTS_PER_LEASE = 200
+PROGRESS_PER_S = 10
+PROGRESS_BURST = 200
 MAX_ROOM = 128
 ROOM_HORIZON_S = 0.3
 """How much work, by a worker's recent pace, is handed to it ahead."""
@@ -58,6 +61,7 @@ class Lease:
     begun_mono: float = field(default_factory=time.monotonic)
     outcome: TaskEvent | None = None
     halting: bool = False
+    reports: int = 0
     size_bytes: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -74,6 +78,8 @@ class Worker:
         self.retiring = False
         self.leases: dict[str, Lease] = {}
         self.idle_timer: asyncio.TimerHandle | None = None
+        self._progress_left = float(PROGRESS_BURST)
+        self._progress_mono = time.monotonic()
         self._pace_s = 2 * ROOM_HORIZON_S
         self._last_end_mono = 0.0
         self._orders = orders
@@ -108,13 +114,14 @@ class Worker:
         if report.type not in WORKER_PERMITS[self.state]:
             raise ReportRefused(f"{report.type} from a worker that is {self.state}")
         if isinstance(report, Bound):
-            if not secrets.compare_digest(report.lease, self.key):
+            if not secrets.compare_digest(report.lease.encode(), self.key.encode()):
                 raise ReportRefused("bound with a wrong key")
             return None
         lease = self.leases.get(report.lease)
         if lease is None:
             raise ReportRefused(f"{report.type} without a lease")
         phase = LEASE_PERMITS[lease.phase].get(report.type)
+        self._charge(report, lease)
         if phase is None:
             raise ReportRefused(f"{report.type} for an assignment that is {lease.phase}")
         if report.type == "finished" and lease.phase is LeasePhase.ASSIGNED and lease.identity is None:
@@ -123,6 +130,20 @@ class Worker:
             raise ReportRefused("halted without an order to")
         lease.phase = phase
         return lease
+
+    def _charge(self, report: Report, lease: Lease) -> None:
+        """Bound what a worker says: some reports an assignment, and progress by the second."""
+        if report.type != "progress":
+            lease.reports += 1
+            if lease.reports > MAX_REPORTS_PER_LEASE:
+                raise ReportRefused(f"more than {MAX_REPORTS_PER_LEASE} reports for one assignment")
+            return
+        now = time.monotonic()
+        self._progress_left = min(PROGRESS_BURST, self._progress_left + (now - self._progress_mono) * PROGRESS_PER_S)
+        self._progress_mono = now
+        self._progress_left -= 1
+        if self._progress_left < 0:
+            raise ReportRefused(f"more than {PROGRESS_PER_S} progress reports a second")
 
     def set_pace(self, lease: Lease) -> None:
         """Take in how long an assignment, which has just come to its end, occupied the worker."""
@@ -160,6 +181,8 @@ class Worker:
 
     def kill(self) -> None:
         """End the process at once; its end is seen through the pidfd."""
+        if self.pidfd < 0:
+            return
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
@@ -174,6 +197,8 @@ class Worker:
             self.idle_timer.cancel()
         self._loop.remove_reader(self.pidfd)
         os.close(self.pidfd)
+        self.pidfd = -1
         if self._waiting:
+            self._waiting = False
             self._loop.remove_writer(self._orders.fileno())
         self._orders.close()

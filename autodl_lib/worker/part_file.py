@@ -155,8 +155,8 @@ class Claim:
 
 
 def identity_of(status: os.stat_result) -> FileIdentity:
-    """Return a file's identity from what stat says."""
-    return FileIdentity(inode=status.st_ino, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+    """Return a file's identity from what stat says; a database's integers have 63 bits, some inodes 64."""
+    return FileIdentity(inode=status.st_ino & (2**63 - 1), size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
 def check_not_taken(folder: Folder, claim: Claim) -> None:

@@ -4,7 +4,8 @@
 INSERT INTO event (task_id, at, event, state, detail) VALUES (?, ?, ?, ?, ?)
 
 -- name: events_of
-SELECT at, event, state, detail FROM event WHERE task_id = ? ORDER BY id
+SELECT at, event, state, detail FROM (
+    SELECT id, at, event, state, detail FROM event WHERE task_id = ? ORDER BY id DESC LIMIT ?) ORDER BY id
 
 -- name: delete_events
 DELETE FROM event WHERE task_id = ?
@@ -24,13 +25,13 @@ SELECT code, SUM(n) FROM response WHERE bucket >= ? GROUP BY code
 
 -- name: add_traffic
 INSERT INTO traffic (uid, day, bytes) VALUES (?, ?, ?)
-ON CONFLICT (uid, day) DO UPDATE SET bytes = bytes + excluded.bytes
+ON CONFLICT (uid, day) DO UPDATE SET bytes = MIN(bytes + excluded.bytes, 4611686018427387904)
 
 -- name: traffic_of
-SELECT COALESCE(SUM(bytes), 0) FROM traffic WHERE uid = ?
+SELECT CAST(COALESCE(TOTAL(bytes), 0) AS INTEGER) FROM traffic WHERE uid = ?
 
 -- name: traffic_of_all
-SELECT COALESCE(SUM(bytes), 0) FROM traffic
+SELECT CAST(COALESCE(TOTAL(bytes), 0) AS INTEGER) FROM traffic
 
 -- name: set_hold
 INSERT INTO hold (uid, until) VALUES (?, ?) ON CONFLICT (uid) DO UPDATE SET until = excluded.until

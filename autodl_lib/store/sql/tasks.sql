@@ -67,7 +67,7 @@ UPDATE task SET state = 'cleared', finished_at = :now, retry_at = NULL
 WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:except))
 
 -- name: due_tasks
-SELECT id FROM task WHERE state = 'retrying' AND retry_at <= ? ORDER BY retry_at LIMIT ?
+SELECT id FROM task WHERE state = 'retrying' AND (retry_at <= ? OR retry_at > ?) ORDER BY retry_at LIMIT ?
 
 -- name: next_due
 SELECT MIN(retry_at) FROM task WHERE state = 'retrying'
@@ -79,7 +79,8 @@ SELECT id, want FROM task WHERE state = 'downloading'
 SELECT id, want FROM task WHERE want <> 'run' AND state IN ('enqueued', 'downloading')
 
 -- name: settled_before
-SELECT id, uid, state, part FROM task WHERE finished_at < ? ORDER BY finished_at LIMIT ?
+SELECT id, uid, state, part FROM task
+WHERE finished_at < ? AND (part IS NULL OR state = 'failed') ORDER BY finished_at LIMIT ?
 
 -- name: delete_task
 DELETE FROM task WHERE id = ?
@@ -88,7 +89,7 @@ DELETE FROM task WHERE id = ?
 SELECT uid, state, COUNT(*) FROM task GROUP BY uid, state
 
 -- name: waiting
-SELECT id FROM task WHERE uid = ? AND state = 'enqueued' ORDER BY priority DESC, id LIMIT ?
+SELECT id FROM task WHERE uid = ? AND state = 'enqueued' AND want = 'run' ORDER BY priority DESC, id LIMIT ?
 
 -- name: waiting_before
 SELECT COUNT(*) FROM (

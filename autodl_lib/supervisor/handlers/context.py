@@ -6,6 +6,7 @@ Runs as: the supervisor.  Talks to: nobody; no I/O.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ class Service:
     pool: Pool
     settings: Settings
     watchers: Watchers = field(init=False)
+    adding: Counter[Uid] = field(default_factory=Counter)
+    """How many tasks each user is having queued at this moment."""
 
     def __post_init__(self) -> None:
         self.watchers = Watchers(self.view, self.pool.transferring)

@@ -15,13 +15,18 @@ from autodl_lib.supervisor.handlers.context import Call
 
 _WAITING_STATES = (TaskState.ENQUEUED, TaskState.RETRYING, TaskState.PAUSED)
 
+MAX_HEADERS_LENGTH = 32768
+MAX_COPIES_LENGTH = 8 * 1024 * 1024
+"""All headers of an `add`, once for each of its URLs."""
+
 
 async def add(call: Call, request: Add) -> Ids:
     """Queue URLs; the reply is sent when they are on disk."""
     _check(request)
     hosts = [check_url(url) for url in request.urls]
+    adding = call.service.adding
     counters = call.service.store.counters
-    queued = sum(counters.count(call.caller.uid, state) for state in _WAITING_STATES)
+    queued = sum(counters.count(call.caller.uid, state) for state in _WAITING_STATES) + adding[call.caller.uid]
     most = call.service.settings.limits.queued
     if queued + len(request.urls) > most:
         raise QueueFull(f"you have {queued} tasks queued, and {most} is the most: wait, or clear some")
@@ -41,7 +46,11 @@ async def add(call: Call, request: Add) -> Ids:
         )
         for url, host in zip(request.urls, hosts, strict=True)
     ]
-    ids = await call.service.store.write(lambda transaction: transaction.insert(tasks))
+    adding[call.caller.uid] += len(tasks)
+    try:
+        ids = await call.service.store.write(lambda transaction: transaction.insert(tasks))
+    finally:
+        adding[call.caller.uid] -= len(tasks)
     return Ids(ids=tuple(ids))
 
 
@@ -54,6 +63,9 @@ def _check(request: Add) -> None:
         _check_name(request.output)
         if len(request.urls) > 1:
             raise InvalidParams("output names one file: give a single URL with it")
+    size = sum(map(len, request.headers))
+    if size > MAX_HEADERS_LENGTH or size * len(request.urls) > MAX_COPIES_LENGTH:
+        raise InvalidParams("too many headers for so many URLs: each task keeps its own copy of them")
     for header in request.headers:
         name, colon, value = header.partition(":")
         if not colon or not name.strip() or any(c in header for c in "\r\n\0"):

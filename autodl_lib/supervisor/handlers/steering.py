@@ -110,7 +110,7 @@ async def _move(call: Call, ids: Sequence[int], event: TaskEvent) -> Ids:
     """Take tasks along an event, all or none; those that workers have follow when let go."""
     wanted = [TaskId(task_id) for task_id in dict.fromkeys(ids)]
     pool = call.service.pool
-    waits = []
+    waits: dict[TaskId, asyncio.Event] = {}
     remaining = wanted
     while remaining:
         at_workers = await call.service.store.write(_mover(call, remaining, event))
@@ -121,8 +121,12 @@ async def _move(call: Call, ids: Sequence[int], event: TaskEvent) -> Ids:
                 remaining.append(task_id)  # the worker let go of it meanwhile
             else:
                 pool.halt(lease, event)
-                waits.append(lease.ended)
-    await _let_go(waits)
+                waits[task_id] = lease.ended
+    await _let_go(list(waits.values()))
+    for task_id in waits:
+        task = call.service.store.read.task(task_id)
+        if task is not None and task.state is TaskState.FINISHED:
+            raise WrongState(_refusal(task_id, task.state, event))
     return Ids(ids=tuple(wanted))
 
 
