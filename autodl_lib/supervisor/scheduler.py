@@ -72,11 +72,11 @@ Action = AssignTask | SpawnWorker | RetireWorker
 
 @dataclass(slots=True)
 class _Board:
-    """The pieces while a plan is made."""
+    """The pieces while a plan is made; `promised` places become free by themselves, when workers have left."""
 
     free: int
     places: int
-    leaving: int
+    promised: int
     idle: dict[Uid, list[str]] = field(default_factory=dict)
     busy_count: dict[Uid, int] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
@@ -84,10 +84,11 @@ class _Board:
 
 def plan(snapshot: Snapshot) -> list[Action]:
     """Return what to do now, in order; an empty list when nothing can or need be done."""
+    places = snapshot.slots - len(snapshot.workers) - snapshot.leaving
     board = _Board(
         free=snapshot.slots - sum(1 for worker in snapshot.workers if worker.load),
-        places=snapshot.slots - len(snapshot.workers) - snapshot.leaving,
-        leaving=snapshot.leaving,
+        places=places,
+        promised=max(0, snapshot.slots - len(snapshot.workers)) - max(0, places),
     )
     for worker in snapshot.workers:
         if worker.load:
@@ -131,8 +132,8 @@ def _start(uid: Uid, task_id: TaskId, board: _Board) -> bool:
         board.places -= 1
         board.actions.append(SpawnWorker(uid=uid, task_id=task_id))
         return True
-    if board.leaving > 0:
-        board.leaving -= 1  # its place is the one to wait for
+    if board.promised > 0:
+        board.promised -= 1  # a worker is on its way out: its place is the one to wait for
         return False
     for others in board.idle.values():
         if others:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import secrets
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -19,9 +20,15 @@ from support.rpc import Refused
 from support.waiting import wait_until
 
 
+RUN = secrets.token_hex(3)
+"""Tells the groups of this run from those of another one at the same time."""
+
+ADMINS, TEAM = f"adlt-admins-{RUN}", f"adlt-team-{RUN}"
+
+
 @pytest.fixture(scope="module")
 def users() -> Iterator[dict[str, User]]:
-    groups = {"admin": ["adlt-admins"], "alice": ["adlt-team"], "carol": ["adlt-team"]}
+    groups = {"admin": [ADMINS], "alice": [TEAM], "carol": [TEAM]}
     with accounts("alice", "bob", "carol", "admin", groups=groups) as made:
         yield made
 
@@ -191,7 +198,7 @@ def test_the_number_of_tasks_is_shown_to_all_and_changed_by_administrators(daemo
 def test_a_member_of_the_admin_group_sees_and_steers_everything_but_no_secrets(
     make_daemon: MakeDaemon, users: dict[str, User]
 ) -> None:
-    daemon = make_daemon(config=QUICK + '[access]\nadmin_group = "adlt-admins"\n').start()
+    daemon = make_daemon(config=QUICK + f'[access]\nadmin_group = "{ADMINS}"\n').start()
     admin, alice = users["admin"], users["alice"]
     url = "http://name:hunter22@127.0.0.1:1/x"
     [task_id] = alice.call(daemon.socket, "add", urls=[url], paused=True)["ids"]
@@ -204,7 +211,7 @@ def test_a_member_of_the_admin_group_sees_and_steers_everything_but_no_secrets(
 
 
 def test_who_is_not_allowed_is_refused_at_once(make_daemon: MakeDaemon, users: dict[str, User]) -> None:
-    config = f'[access]\nallow_users = ["{users["bob"].name}"]\nallow_groups = ["adlt-team"]\n'
+    config = f'[access]\nallow_users = ["{users["bob"].name}"]\nallow_groups = ["{TEAM}"]\n'
     daemon = make_daemon(config=config).start()
     assert users["admin"].first_answer(daemon.socket)["error"]["data"]["code"] == "not_allowed"
     for name in ("bob", "alice", "carol"):  # by name, and two by their group
