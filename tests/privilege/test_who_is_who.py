@@ -19,7 +19,6 @@ from support.nginx import Nginx
 from support.rpc import Refused
 from support.waiting import wait_until
 
-
 RUN = secrets.token_hex(3)
 """Tells the groups of this run from those of another one at the same time."""
 
