@@ -53,6 +53,7 @@ class Connection:
         self._engine = engine
         self._reader = HeadReader()
         self._body_bytes = 0
+        self._basin: list[bytes] | None = None
         self._request: Request | None = None
         self._listener: Listener | None = None
         self._easy = self._new_easy()
@@ -68,6 +69,7 @@ class Connection:
             self._easy = self._new_easy()
             before = None
         self._body_bytes = 0
+        self._basin = None
         self._reader.reset()
         self._listener = listener
         self._request = request
@@ -76,8 +78,12 @@ class Connection:
 
     def stop(self) -> None:
         """End the request now; the listener is not told."""
-        self._listener = None
+        self._listener = self._basin = None
         self._engine.remove(self._easy)
+
+    def pour_into(self, basin: list[bytes]) -> None:
+        """From now on append the body to a list, without asking the listener, who looks at every step."""
+        self._basin = basin
 
     def bytes_seen(self) -> int:
         """Return the bytes of heads and bodies of the present request."""
@@ -118,6 +124,9 @@ class Connection:
 
     def _take_body(self, data: bytes) -> int | None:
         self._body_bytes += len(data)
+        if self._basin is not None:  # libcurl comes in pieces of 16 KiB: this line is what a large file costs
+            self._basin.append(data)
+            return None
         return _STOP if self._listener is None else _TO_LIBCURL[self._listener.body_arrived(self, data)]
 
 

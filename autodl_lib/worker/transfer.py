@@ -96,9 +96,14 @@ class Segment:
         self.start = self.position = self._sent_to_disk = offset
 
     def hold(self, data: bytes) -> None:
-        """Keep bytes in memory until the next `write`."""
+        """Keep the first bytes in memory until the next `write`; the connection appends what follows them."""
         self._buffers.append(data)
-        self._buffered += len(data)
+        self.connection.pour_into(self._buffers)
+
+    def count(self) -> int:
+        """Take in what the connection has appended; return how many bytes that were."""
+        before, self._buffered = self._buffered, sum(map(len, self._buffers))
+        return self._buffered - before
 
     def is_full(self) -> bool:
         """Tell whether it is time to write."""
@@ -114,8 +119,9 @@ class Segment:
         Raises: OSError.
         """
         if self._buffered:
-            buffers, size = self._buffers, self._buffered
-            self._buffers, self._buffered = [], 0
+            buffers, size = self._buffers.copy(), self._buffered
+            self._buffers.clear()
+            self._buffered = 0
             part.write(buffers, self.position)
             self.position += size
 
@@ -189,6 +195,7 @@ class Transfer:
 
         Raises: OSError.
         """
+        self._collect()
         if self._part is not None:
             for segment in self._segments:
                 segment.write(self._part)
@@ -254,13 +261,22 @@ class Transfer:
         if seen != self._seen:
             self._seen = seen
             self._active_mono = time.monotonic()
+            self._collect()
         if self._is_paused:
             self._is_paused = False
             self._decide_late(connection)
+        elif any(segment.is_full() for segment in self._segments):
+            try:
+                self.write_held()
+            except OSError as error:
+                self._fail(_verdict_of(error))
+                connection.stop()
+                self._end()
 
     def connection_ended(self, connection: Connection, result: CurlResult) -> None:
         """See connection.Listener."""
         self.status = result.status
+        self._collect()
         if self._failure is None and self._again is None:
             self._judge_end(connection, result)
         if self._failure is None and self._again is not None:
@@ -297,10 +313,12 @@ class Transfer:
             return Answer.TAKEN if self._drained <= _DRAIN_BYTES else Answer.STOP
         [segment] = self._segments
         segment.hold(data)
-        self.received_bytes += len(data)
-        if segment.is_full():
-            self.write_held()
         return Answer.TAKEN
+
+    def _collect(self) -> None:
+        """Take in what connections have brought since the last time."""
+        for segment in self._segments:
+            self.received_bytes += segment.count()
 
     def _apply(self, judgement: Judgement, head: ResponseHead | None) -> None:
         self.status = head.status if head is not None else None
