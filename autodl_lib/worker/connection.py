@@ -19,6 +19,9 @@ from autodl_lib.worker.verdicts import CurlResult
 
 _STOP = 0
 """What a callback returns to end a request: a length that is not the one it was given."""
+BASIN_PIECES = 32
+"""So many pieces of 16 KiB stay in a processor's cache between libcurl's copy and the kernel's."""
+
 _CONTENT_LENGTH = getattr(pycurl, "CONTENT_LENGTH_DOWNLOAD_T", pycurl.CONTENT_LENGTH_DOWNLOAD)
 
 
@@ -38,6 +41,9 @@ class Listener(Protocol):
 
     def body_arrived(self, connection: Connection, data: bytes) -> Answer:
         """Take bytes of the body, inside of libcurl. Never raises."""
+
+    def basin_filled(self, connection: Connection) -> Answer:
+        """Empty the list that the body is poured into, inside of libcurl. Never raises."""
 
     def connection_stepped(self, connection: Connection) -> None:
         """Hear that something may have happened, outside of libcurl."""
@@ -82,7 +88,7 @@ class Connection:
         self._engine.remove(self._easy)
 
     def pour_into(self, basin: list[bytes]) -> None:
-        """From now on append the body to a list, without asking the listener, who looks at every step."""
+        """From now on append the body to a list, and ask the listener only when BASIN_PIECES are in it."""
         self._basin = basin
 
     def bytes_seen(self) -> int:
@@ -124,9 +130,11 @@ class Connection:
 
     def _take_body(self, data: bytes) -> int | None:
         self._body_bytes += len(data)
-        if self._basin is not None:  # libcurl comes in pieces of 16 KiB: this line is what a large file costs
+        if self._basin is not None:  # libcurl comes in pieces of 16 KiB: these lines are what a large file costs
             self._basin.append(data)
-            return None
+            if len(self._basin) < BASIN_PIECES:
+                return None
+            return _STOP if self._listener is None else _TO_LIBCURL[self._listener.basin_filled(self)]
         return _STOP if self._listener is None else _TO_LIBCURL[self._listener.body_arrived(self, data)]
 
 

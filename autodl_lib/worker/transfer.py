@@ -2,8 +2,8 @@
 
 Runs as: the task's owner.  Talks to: connections; the part file that its owner opens for it.
 A transfer is a list of segments, each a range of the file with a connection of its own; today there is one.
-Invariants: no byte reaches the part file before the response's head was accepted; at most WRITE_BYTES and what
-one piece of libcurl's are held in memory; the owner hears of the end exactly once.
+Invariants: no byte reaches the part file before the response's head was accepted; at most BASIN_PIECES of
+libcurl's pieces are held in memory; the owner hears of the end exactly once.
 How it fails: a Verdict to the owner; bytes that were accepted until then are in the part file.
 """
 
@@ -45,7 +45,6 @@ from autodl_lib.worker.verdicts import (
     with_status,
 )
 
-WRITE_BYTES = 512 * 1024
 WRITE_BACK_BYTES = 32 * 1024 * 1024
 """After so much, the disk is set to work: syncing a large file at its end then finds little left to do."""
 
@@ -104,10 +103,6 @@ class Segment:
         """Take in what the connection has appended; return how many bytes that were."""
         before, self._buffered = self._buffered, sum(map(len, self._buffers))
         return self._buffered - before
-
-    def is_full(self) -> bool:
-        """Tell whether it is time to write."""
-        return self._buffered >= WRITE_BYTES
 
     def held_bytes(self) -> int:
         """Return how much is kept in memory."""
@@ -255,6 +250,15 @@ class Transfer:
             self._fail(_verdict_of(error))
             return Answer.STOP
 
+    def basin_filled(self, connection: Connection) -> Answer:
+        """See connection.Listener."""
+        try:
+            self.write_held()
+        except OSError as error:
+            self._fail(_verdict_of(error))
+            return Answer.STOP
+        return Answer.TAKEN
+
     def connection_stepped(self, connection: Connection) -> None:
         """See connection.Listener."""
         seen = connection.bytes_seen()
@@ -265,13 +269,6 @@ class Transfer:
         if self._is_paused:
             self._is_paused = False
             self._decide_late(connection)
-        elif any(segment.is_full() for segment in self._segments):
-            try:
-                self.write_held()
-            except OSError as error:
-                self._fail(_verdict_of(error))
-                connection.stop()
-                self._end()
 
     def connection_ended(self, connection: Connection, result: CurlResult) -> None:
         """See connection.Listener."""
