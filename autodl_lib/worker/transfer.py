@@ -87,6 +87,7 @@ class Segment:
         self.connection = connection
         self.start = 0
         self.position = 0
+        self._sent_to_disk = 0
         self._buffers: list[bytes] = []
         self._buffered = 0
 
