@@ -39,7 +39,7 @@ from autodl_lib.store.rows import Change, Description
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction
 from autodl_lib.supervisor.admission import Admitted
-from autodl_lib.supervisor.pool import Loss
+from autodl_lib.supervisor.losses import Loss
 from autodl_lib.supervisor.retry import Attempt, decide
 from autodl_lib.supervisor.worker_handle import Lease, Worker
 

@@ -16,7 +16,6 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from typing import Protocol
 
 from autodl_lib.contract.states import TaskEvent
@@ -33,9 +32,11 @@ from autodl_lib.contract.worker_messages import (
     TransferSettings,
     WorkerState,
 )
-from autodl_lib.privilege.first_code import EXIT_DROP, EXIT_NO_ACCOUNT, EXIT_NO_QUEUE, WorkerStart
+from autodl_lib.privilege.first_code import WorkerStart
 from autodl_lib.store.rows import Leftover, TaskSpec
 from autodl_lib.supervisor.admission import Admitted, admit
+from autodl_lib.supervisor.assignments import download, removal
+from autodl_lib.supervisor.losses import Loss, losses_of, reason_of
 from autodl_lib.supervisor.queue_link import QueueLink
 from autodl_lib.supervisor.scheduler import WorkerView
 from autodl_lib.supervisor.starter import Starter
@@ -49,16 +50,6 @@ BIND_TIMEOUT_S = 60.0
 CHECK_INTERVAL_S = 15.0
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loss:
-    """A lease whose worker has ended; `blamed` where this task may be the reason."""
-
-    lease: Lease
-    blamed: bool
-    no_account: bool
-    reason: str
 
 
 class Listener(Protocol):
@@ -138,39 +129,21 @@ class Pool:
 
     def assign(self, worker_key: str, spec: TaskSpec) -> None:
         """Hand a task to a live worker of its owner."""
-        worker = self._workers[worker_key]
-        lease = self._new_lease(spec)
-        self._leases[spec.id] = (worker, lease)
-        self._give(worker, lease)
-        worker.send(self._assignment(lease, spec))
+        lease, order = download(spec, self._tag)
+        self._hand_to(self._workers[worker_key], lease, order)
 
     def spawn(self, spec: TaskSpec) -> None:
         """Start a worker for a task's owner and hand it the task."""
-        lease = self._new_lease(spec)
-        self._leases[spec.id] = (None, lease)
-        self._spawn(spec.uid, lease, self._assignment(lease, spec))
+        self._spawn(*download(spec, self._tag))
 
     def discard(self, leftovers: list[Leftover], worker_key: str | None) -> None:
         """Have part files of one user's settled tasks removed, by a worker that lives or a new one."""
         for leftover in leftovers:
-            lease = Lease(
-                id=secrets.token_hex(8),
-                task_id=leftover.id,
-                uid=leftover.uid,
-                streak=0,
-                bytes_before=0,
-                identity=None,
-                phase=LeasePhase.DISCARDING,
-            )
-            order = Discard(lease=lease.id, dir=leftover.dir, part=leftover.part, tag=f"{self._tag}:{leftover.id}")
-            self._leases[leftover.id] = (None, lease)
+            lease, order = removal(leftover, self._tag)
             if worker_key is None:
-                self._spawn(leftover.uid, lease, order)
+                self._spawn(lease, order)
                 return
-            worker = self._workers[worker_key]
-            self._leases[leftover.id] = (worker, lease)
-            self._give(worker, lease)
-            worker.send(order)
+            self._hand_to(self._workers[worker_key], lease, order)
 
     def publish(self, leases: list[Lease]) -> None:
         """Let workers publish: what makes it safe is on disk."""
@@ -275,33 +248,12 @@ class Pool:
 
     # --- inside ---
 
-    def _new_lease(self, spec: TaskSpec) -> Lease:
-        return Lease(
-            id=secrets.token_hex(8),
-            task_id=spec.id,
-            uid=spec.uid,
-            streak=spec.streak,
-            bytes_before=spec.bytes_done,
-            identity=spec.identity,
-        )
-
-    def _assignment(self, lease: Lease, spec: TaskSpec) -> Assign:
-        return Assign(
-            lease=lease.id,
-            task_id=spec.id,
-            tag=f"{self._tag}:{spec.id}",
-            url=spec.url,
-            dir=spec.dir,
-            output=spec.output,
-            headers=spec.headers,
-            limit_rate_bps=spec.limit_rate_bps,
-            on_conflict=spec.on_conflict,
-            name=spec.name,
-            part=spec.part,
-            identity=spec.identity,
-        )
+    def _hand_to(self, worker: Worker, lease: Lease, order: Assign | Discard) -> None:
+        self._give(worker, lease)
+        worker.send(order)
 
     def _give(self, worker: Worker, lease: Lease) -> None:
+        self._leases[lease.task_id] = (worker, lease)
         worker.leases[lease.id] = lease
         self._working.set()
         if worker.idle_timer is not None:
@@ -310,10 +262,11 @@ class Pool:
         if worker.state is WorkerState.IDLE:
             worker.move(WorkerState.BUSY)
 
-    def _spawn(self, uid: Uid, lease: Lease, order: Assign | Discard) -> None:
+    def _spawn(self, lease: Lease, order: Assign | Discard) -> None:
         key = secrets.token_hex(8)
-        self._starting[key] = uid
-        self._run(self._start_worker(key, uid, lease, order))
+        self._starting[key] = lease.uid
+        self._leases[lease.task_id] = (None, lease)
+        self._run(self._start_worker(key, lease.uid, lease, order))
 
     async def _start_worker(self, key: str, uid: Uid, lease: Lease, order: Assign | Discard) -> None:
         start = WorkerStart(
@@ -341,7 +294,6 @@ class Pool:
         worker.on_exit(lambda: self._ended(worker))
         self._loop.call_later(BIND_TIMEOUT_S, self._kill_if_unbound, worker)
         if lease.phase is not LeasePhase.ENDED:
-            self._leases[lease.task_id] = (worker, lease)
             self._give(worker, lease)
         worker.send(Configure(settings=self._settings), order)
         if lease.outcome is not None:
@@ -389,24 +341,13 @@ class Pool:
         worker.release()
         leases = [lease for lease in worker.leases.values() if lease.phase is not LeasePhase.ENDED]
         if leases:
-            forgiven = was_retiring or status == EXIT_NO_QUEUE
-            first = min(leases, key=lambda lease: (lease.phase is not LeasePhase.STARTED, lease.begun_mono))
-            reason = _reason(status)
-            losses = [
-                Loss(
-                    lease=lease,
-                    blamed=not forgiven and lease is first,
-                    no_account=status == EXIT_NO_ACCOUNT,
-                    reason=reason,
-                )
-                for lease in leases
-            ]
-            if not forgiven:
+            losses = losses_of(leases, status, was_retiring=was_retiring)
+            if any(loss.blamed for loss in losses):
                 logger.warning(
                     "worker %d of uid %d was lost: %s",
                     worker.pid,
                     worker.uid,
-                    reason,
+                    reason_of(status),
                     extra={"event": "worker_lost", "uid": worker.uid},
                 )
             await self._listener.lost(losses)
@@ -452,11 +393,3 @@ class Pool:
         task = self._loop.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _reason(status: int) -> str:
-    if status == EXIT_NO_ACCOUNT:
-        return "the user has no account on this machine any more"
-    if status == EXIT_DROP:
-        return "the worker could not become the task's user"
-    return f"killed by signal {-status}" if status < 0 else f"exited with status {status}"

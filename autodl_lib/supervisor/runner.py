@@ -19,8 +19,9 @@ from autodl_lib.contract.worker_messages import LeasePhase
 from autodl_lib.store.rows import Moved, TaskSpec
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.admission import Admitted
+from autodl_lib.supervisor.losses import Loss
 from autodl_lib.supervisor.outcomes import Outcomes
-from autodl_lib.supervisor.pool import Loss, Pool
+from autodl_lib.supervisor.pool import Pool
 from autodl_lib.supervisor.retry import MAX_RETRY_AFTER_S
 from autodl_lib.supervisor.scheduler import AssignTask, RetireWorker, Snapshot, SpawnWorker, UserQueue, WorkerView, plan
 
