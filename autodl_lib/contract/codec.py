@@ -138,7 +138,7 @@ def decode_fields(cls: type[T], document: Any, *, context: str = "") -> T:
     for key, value in document.items():
         decode = decoders.get(key)
         if decode is None:
-            raise InvalidParams(f"unknown parameter {context}{str(key)[:80]}")
+            raise InvalidParams(f"unknown parameter {ascii(context + str(key)[:80])[1:-1]}")
         values[key] = decode(value, context + key)
     missing = required - values.keys()
     if missing:

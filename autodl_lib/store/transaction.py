@@ -172,7 +172,11 @@ class Transaction:
 
     def set_priority(self, task_id: TaskId, priority: int) -> None:
         """Change a task's priority."""
-        self._connection.execute(SQL["set_priority"], (priority, task_id))
+        row = self._connection.execute(SQL["task_state"], (task_id,)).fetchone()
+        if row is not None:
+            self._connection.execute(SQL["set_priority"], (priority, task_id))
+            state = TaskState(row[0])
+            self.moved.append(Moved(id=task_id, uid=Uid(row[1]), old=state, new=state))  # for followers
 
     def forget_part(self, task_id: TaskId) -> None:
         """Record that nothing is left of a task's part file."""

@@ -46,6 +46,8 @@ def _run(options: DaemonOptions) -> None:
     listening = bind_socket(socket_path, for_everybody=os.geteuid() == 0 and not options.private)
     raise_file_limit()
     try:
+        for stale in state_dir.glob("reports-*.sock"):
+            stale.unlink(missing_ok=True)
         os.chdir(state_dir)  # the report queue's socket is named relative to it: its path is short then
         setup = Setup(
             state_dir=state_dir,
