@@ -56,6 +56,7 @@ class WorkerStart:
 def start_worker(start: WorkerStart, orders: Connection) -> None:
     """Run a worker from its first instruction to its exit; does not return."""
     leave_session()
+    limit_files()
     try:
         reports = Client(start.queue_address, family="AF_UNIX", authkey=start.queue_key)
     except Exception:  # noqa: BLE001 - whatever it is that answers there, the pool will see to another
@@ -77,12 +78,12 @@ def start_worker(start: WorkerStart, orders: Connection) -> None:
 def leave_session() -> None:
     """Leave the supervisor's session and terminal: what runs as a user must not type into root's shell."""
     os.setsid()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_MAX_FILES, hard := _hard_limit()), hard))
 
 
-def _hard_limit() -> int:
+def limit_files() -> None:
+    """Take back the many descriptors that the supervisor allows itself."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return hard if hard != resource.RLIM_INFINITY else 1 << 20
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_MAX_FILES, hard) if hard >= 0 else _MAX_FILES, hard))
 
 
 def drop_manager() -> None:
