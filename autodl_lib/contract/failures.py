@@ -20,6 +20,8 @@ class FailureCode(StrEnum):
     TRUNCATED = "truncated"
     SERVER_BUSY = "server_busy"
     REMOTE_CHANGED = "remote_changed"
+    CHECKSUM = "checksum"
+    NETWORK_DOWN = "network_down"
     TLS = "tls"
     AUTHENTICATION = "authentication"
     REMOTE_MISSING = "remote_missing"
@@ -44,6 +46,7 @@ RETRYABLE = frozenset(
         FailureCode.TIMEOUT,
         FailureCode.STALLED,
         FailureCode.NETWORK,
+        FailureCode.NETWORK_DOWN,
         FailureCode.TRUNCATED,
         FailureCode.SERVER_BUSY,
         FailureCode.REMOTE_CHANGED,
@@ -53,3 +56,6 @@ RETRYABLE = frozenset(
     }
 )
 """Failures that may pass by themselves; every other one fails the task at once."""
+
+NOT_THE_TASKS_FAULT = frozenset({FailureCode.NETWORK_DOWN, FailureCode.DISK_FULL})
+"""Failures that say nothing about the task: they are waited out, however long it takes, and not counted."""

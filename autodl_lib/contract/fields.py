@@ -18,7 +18,10 @@ METADATA_KEY = "param"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Param:
-    """A field's meaning and bounds; `minimum` and `maximum` bound numbers and every item of a list."""
+    """A field's meaning and bounds; `minimum` and `maximum` bound numbers and every item of a list.
+
+    `is_path`: a file of the caller's; the command line makes it absolute.
+    """
 
     help: str
     cli: tuple[str, ...] = ()
@@ -30,6 +33,7 @@ class Param:
     max_items: int = 100_000
     min_items: int = 0
     secret: bool = False
+    is_path: bool = False
 
 
 _UNBOUNDED = Param(help="", max_length=MAX_INT, max_items=MAX_INT)

@@ -24,6 +24,7 @@ from autodl_lib.contract.errors import (
 from autodl_lib.contract.fields import param
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import OnConflict
+from autodl_lib.contract.transfer_options import TransferOptions
 from autodl_lib.contract.urls import MAX_URL_LENGTH
 
 DEFAULT_DIR = "~/autodl-storage"
@@ -42,7 +43,7 @@ class Access(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Add:
+class Add(TransferOptions):
     """Queue URLs for download; the answer comes when they are on disk."""
 
     method: ClassVar[str] = "add"

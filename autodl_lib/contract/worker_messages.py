@@ -17,6 +17,7 @@ from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.fields import param
 from autodl_lib.contract.requests import MAX_HEADER_LENGTH
 from autodl_lib.contract.task import OnConflict
+from autodl_lib.contract.transfer_options import MAX_CONNECTIONS, MAX_MIRRORS, NO_OPTIONS, TransferOptions
 from autodl_lib.contract.urls import MAX_URL_LENGTH
 
 MAX_REPORT_BYTES = 65536
@@ -66,6 +67,7 @@ class TransferSettings:
     durable: bool
     max_redirects: int
     user_agent: str
+    connections: int = 1
 
 
 # --- orders: supervisor to worker ---
@@ -86,7 +88,8 @@ class Assign:
     `tag` names the task for all time (database and number): a part file belongs to the task whose tag its
     control file carries. `name`, `part` and `identity` are what an earlier attempt reported; with
     `identity`, that attempt had a complete, synced part file and leave to publish it as `name`, so the
-    worker must look whether that has happened before it downloads anything.
+    worker must look whether that has happened before it downloads anything. `limit_rate_bps` is what the task
+    may have now, 0 is no limit; `connections` how many it may use now to the host of the URL and of each mirror.
     """
 
     type: ClassVar[str] = "assign"
@@ -102,6 +105,29 @@ class Assign:
     name: str | None
     part: str | None
     identity: FileIdentity | None
+    options: TransferOptions = NO_OPTIONS
+    connections: tuple[int, ...] = (1,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetRate:
+    """From now on this assignment may take so many bytes a second; 0 is no limit."""
+
+    type: ClassVar[str] = "set_rate"
+    lease: str
+    limit_rate_bps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """From now on this assignment may use so many connections to the host of its URL and of each mirror.
+
+    The worker answers `yielded` once it uses no more than that.
+    """
+
+    type: ClassVar[str] = "grant"
+    lease: str
+    connections: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +165,8 @@ class Retire:
     type: ClassVar[str] = "retire"
 
 
-Order = Configure | Assign | Publish | Halt | Discard | Retire
-ORDERS: tuple[type[Order], ...] = (Configure, Assign, Publish, Halt, Discard, Retire)
+Order = Configure | Assign | SetRate | Grant | Publish | Halt | Discard | Retire
+ORDERS: tuple[type[Order], ...] = (Configure, Assign, SetRate, Grant, Publish, Halt, Discard, Retire)
 
 # --- reports: worker to supervisor ---
 
@@ -191,6 +217,28 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Yielded:
+    """No more than these connections are used: the answer to `grant`."""
+
+    type: ClassVar[str] = "yielded"
+    lease: str = param(_LEASE, max_length=64)
+    connections: tuple[int, ...] = param(
+        "to the host of the URL and of each mirror", minimum=0, maximum=MAX_CONNECTIONS, max_items=MAX_MIRRORS + 1
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Current:
+    """The task asked for what is newer than the file that is there, and the server has nothing newer."""
+
+    type: ClassVar[str] = "current"
+    lease: str = param(_LEASE, max_length=64)
+    dest: str = param("absolute path of the file", max_length=_PATH_BYTES + _NAME_BYTES + 1)
+    size_bytes: int = param("the file's size", minimum=0)
+    http_status: int | None = param("the response code", minimum=0, maximum=999)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
     """The part file is complete, checked and synced, and waits for `publish` to become `name`."""
 
@@ -224,6 +272,9 @@ class Failed:
     message: str = param("one sentence for the owner, without secrets", max_length=1000)
     http_status: int | None = param("the response code, where there was one", minimum=0, maximum=999)
     retry_after_s: float | None = param("what the server asked for", minimum=0, maximum=10**9, unit="s")
+    source: int = param(
+        "whose server this is about: 0 is the URL, then come the mirrors", default=0, minimum=0, maximum=MAX_MIRRORS
+    )
     bytes_done: int = param("bytes kept in the part file", minimum=0)
     bytes_received: int = param("bytes that this attempt took from the network", minimum=0)
     part: str | None = param("the part file that is kept, null when there is none", max_length=_NAME_BYTES)
@@ -256,12 +307,16 @@ class Discarded:
     lease: str = param(_LEASE, max_length=64)
 
 
-Report = Bound | Started | Progress | Note | Ready | Finished | Failed | Halted | Returned | Discarded
+Report = (
+    Bound | Started | Progress | Note | Yielded | Current | Ready | Finished | Failed | Halted | Returned | Discarded
+)
 REPORTS: tuple[type[Report], ...] = (
     Bound,
     Started,
     Progress,
     Note,
+    Yielded,
+    Current,
     Ready,
     Finished,
     Failed,
@@ -292,6 +347,9 @@ LEASE_PERMITS: dict[LeasePhase, dict[str, LeasePhase]] = {
     LeasePhase.ASSIGNED: {
         Started.type: LeasePhase.STARTED,
         Note.type: LeasePhase.ASSIGNED,
+        Yielded.type: LeasePhase.ASSIGNED,
+        # Only where the task asked for what is newer.
+        Current.type: LeasePhase.ENDED,
         Ready.type: LeasePhase.READY,
         # Only where the assignment carried an identity: it had been published before.
         Finished.type: LeasePhase.ENDED,
@@ -303,15 +361,18 @@ LEASE_PERMITS: dict[LeasePhase, dict[str, LeasePhase]] = {
         Started.type: LeasePhase.STARTED,
         Progress.type: LeasePhase.STARTED,
         Note.type: LeasePhase.STARTED,
+        Yielded.type: LeasePhase.STARTED,
         Ready.type: LeasePhase.READY,
         Failed.type: LeasePhase.ENDED,
         Halted.type: LeasePhase.ENDED,
     },
     LeasePhase.READY: {
+        Yielded.type: LeasePhase.READY,
         Failed.type: LeasePhase.ENDED,
         Halted.type: LeasePhase.ENDED,
     },
     LeasePhase.PUBLISHING: {
+        Yielded.type: LeasePhase.PUBLISHING,
         # The name was taken in the meantime: ready again, under another one.
         Ready.type: LeasePhase.READY,
         Finished.type: LeasePhase.ENDED,

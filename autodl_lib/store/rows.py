@@ -9,8 +9,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from autodl_lib.contract.codec import decode_fields, to_json
 from autodl_lib.contract.states import TaskEvent, TaskState
 from autodl_lib.contract.task import OnConflict, Task, TaskError, TaskId, Uid
+from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
 from autodl_lib.contract.worker_messages import FileIdentity
 
 
@@ -29,6 +31,7 @@ class NewTask:
     on_conflict: OnConflict
     priority: int
     paused: bool
+    options: TransferOptions = NO_OPTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,7 @@ class TaskSpec:
     bytes_done: int
     streak: int
     host: str
+    options: TransferOptions = NO_OPTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +113,19 @@ class Moved:
     count: int = 1
 
 
+def options_to_text(options: TransferOptions) -> str:
+    """Return options as the queue keeps them: JSON of what is no default."""
+    if options == NO_OPTIONS:
+        return "{}"
+    defaults = to_json(NO_OPTIONS)
+    return json.dumps({name: value for name, value in to_json(options).items() if value != defaults[name]})
+
+
+def options_from_text(text: str) -> TransferOptions:
+    """Return what `options_to_text` wrote."""
+    return NO_OPTIONS if text == "{}" else decode_fields(TransferOptions, json.loads(text))
+
+
 def task_spec(row: tuple[Any, ...]) -> TaskSpec:
     """Build a TaskSpec from a row of the statement `spec`."""
     identity = None
@@ -129,6 +146,7 @@ def task_spec(row: tuple[Any, ...]) -> TaskSpec:
         bytes_done=row[13],
         streak=row[14],
         host=row[15],
+        options=options_from_text(row[16]),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from autodl_lib.contract.errors import NoSuchTask, WrongState
 from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want, next_state
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.store.rows import Change, Description, Moved, NewTask
+from autodl_lib.store.rows import Change, Description, Moved, NewTask, options_to_text
 from autodl_lib.store.statements import SQL
 
 RESPONSE_WINDOW_S = 600
@@ -69,6 +69,7 @@ class Transaction:
                     task.output,
                     json.dumps(task.headers) if task.headers else "[]",
                     task.limit_rate_bps,
+                    options_to_text(task.options),
                     task.on_conflict.value,
                     task.priority,
                     state.value,
@@ -134,6 +135,7 @@ class Transaction:
                 "old_state": old.value,
                 "new_state": new.value,
                 "headers": "[]" if new is TaskState.FINISHED else None,
+                "options": "{}" if new is TaskState.FINISHED else None,
                 "finished_at": now if new in SETTLED else None,
             },
         )

@@ -12,8 +12,8 @@ from autodl_lib.store.rows import Leftover, TaskSpec
 from autodl_lib.supervisor.worker_handle import Lease
 
 
-def download(spec: TaskSpec, database_tag: str) -> tuple[Lease, Assign]:
-    """Return the lease and the order of a download."""
+def download(spec: TaskSpec, database_tag: str, connections: int) -> tuple[Lease, Assign]:
+    """Return the lease and the order of a download; `connections` is how many a file may use if it doesn't say."""
     lease = Lease(
         id=secrets.token_hex(8),
         task_id=spec.id,
@@ -21,6 +21,7 @@ def download(spec: TaskSpec, database_tag: str) -> tuple[Lease, Assign]:
         streak=spec.streak,
         bytes_before=spec.bytes_done,
         identity=spec.identity,
+        may_be_current=spec.options.if_newer,
     )
     order = Assign(
         lease=lease.id,
@@ -35,6 +36,8 @@ def download(spec: TaskSpec, database_tag: str) -> tuple[Lease, Assign]:
         name=spec.name,
         part=spec.part,
         identity=spec.identity,
+        options=spec.options,
+        connections=(spec.options.connections or connections,) * (1 + len(spec.options.mirrors)),
     )
     return lease, order
 

@@ -169,6 +169,7 @@ def _say_ready() -> None:
 
 def _transfer(section: TransferSection) -> TransferSettings:
     return TransferSettings(
+        connections=section.connections,
         connect_timeout_s=section.connect_timeout_s,
         stall_timeout_s=section.stall_timeout_s,
         min_free_bytes=section.min_free_bytes,

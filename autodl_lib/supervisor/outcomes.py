@@ -23,6 +23,7 @@ from autodl_lib.contract.settings import RetrySection
 from autodl_lib.contract.states import TaskEvent, TaskState, Want
 from autodl_lib.contract.task import TaskError
 from autodl_lib.contract.worker_messages import (
+    Current,
     Discarded,
     Failed,
     FileIdentity,
@@ -34,6 +35,7 @@ from autodl_lib.contract.worker_messages import (
     Ready,
     Returned,
     Started,
+    Yielded,
 )
 from autodl_lib.store.rows import Change, Description
 from autodl_lib.store.store import Store
@@ -67,7 +69,7 @@ class Outcomes:
 
     async def record(self, batch: list[Admitted]) -> Recorded:
         """Record reports in one commit; return what follows from it."""
-        kept = [item for item in batch if not isinstance(item.report, Progress)]
+        kept = [item for item in batch if not isinstance(item.report, Progress | Yielded)]
 
         refused: dict[str, tuple[Worker, str]] = {}
         try:
@@ -136,6 +138,8 @@ class Outcomes:
                 self._ready(transaction, lease, report)
             case Finished():
                 self._finished(transaction, lease, report)
+            case Current():
+                self._current(transaction, lease, report)
             case Failed():
                 self._failed(transaction, lease, report)
             case Halted():
@@ -171,6 +175,24 @@ class Outcomes:
                 forget_part=True,
                 bytes_done=report.size_bytes,
                 bytes_total=report.size_bytes,
+                streak=0,
+            ),
+        )
+
+    def _current(self, transaction: Transaction, lease: Lease, report: Current) -> None:
+        self._count(transaction, lease, report.http_status, 0)
+        self._apply_running(
+            transaction,
+            lease,
+            Change(
+                event=TaskEvent.FINISH,
+                detail="the file is current: nothing newer is there",
+                dest=report.dest,
+                name=report.dest.rpartition("/")[2] or None,
+                forget_part=True,
+                bytes_done=report.size_bytes,
+                bytes_total=report.size_bytes,
+                http_status=report.http_status,
                 streak=0,
             ),
         )

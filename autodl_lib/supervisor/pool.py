@@ -129,12 +129,12 @@ class Pool:
 
     def assign(self, worker_key: str, spec: TaskSpec) -> None:
         """Hand a task to a live worker of its owner."""
-        lease, order = download(spec, self._tag)
+        lease, order = download(spec, self._tag, self._settings.connections)
         self._hand_to(self._workers[worker_key], lease, order)
 
     def spawn(self, spec: TaskSpec) -> None:
         """Start a worker for a task's owner and hand it the task."""
-        self._spawn(*download(spec, self._tag))
+        self._spawn(*download(spec, self._tag, self._settings.connections))
 
     def discard(self, leftovers: list[Leftover], worker_key: str | None) -> None:
         """Have part files of one user's settled tasks removed, by a worker that lives or a new one."""

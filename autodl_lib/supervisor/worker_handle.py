@@ -56,6 +56,7 @@ class Lease:
     streak: int
     bytes_before: int
     identity: FileIdentity | None
+    may_be_current: bool = False
     phase: LeasePhase = LeasePhase.ASSIGNED
     assigned_at: float = field(default_factory=time.time)
     begun_mono: float = field(default_factory=time.monotonic)
@@ -126,6 +127,8 @@ class Worker:
             raise ReportRefused(f"{report.type} for an assignment that is {lease.phase}")
         if report.type == "finished" and lease.phase is LeasePhase.ASSIGNED and lease.identity is None:
             raise ReportRefused("finished without having been ready")
+        if report.type == "current" and not lease.may_be_current:
+            raise ReportRefused("current, though what is newer was not asked for")
         if report.type == "halted" and not lease.halting and not self.retiring:
             raise ReportRefused("halted without an order to")
         lease.phase = phase

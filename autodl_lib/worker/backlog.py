@@ -21,11 +21,14 @@ from autodl_lib.contract.worker_messages import (
     Discard,
     Discarded,
     Failed,
+    Grant,
     Halt,
     Order,
     Publish,
     Retire,
     Returned,
+    SetRate,
+    Yielded,
 )
 from autodl_lib.worker.folder import Folder
 from autodl_lib.worker.orders import UnreadableAssign
@@ -61,6 +64,8 @@ class Backlog:
                     self._publish(order.lease)
                 case Halt():
                     self._halt(order)
+                case SetRate() | Grant():
+                    self._steer(order)
                 case Configure():
                     self._facilities.settings = order.settings
                 case Discard():
@@ -159,6 +164,16 @@ class Backlog:
         if session_begun is not None:
             session_begun.halt(discard=order.discard)
             self._settle(session_begun)
+
+    def _steer(self, order: SetRate | Grant) -> None:
+        sessions = [session for session in self._all() if session.assign.lease == order.lease]
+        for session in sessions:
+            match order:
+                case SetRate():
+                    session.set_rate(order.limit_rate_bps)
+                case Grant():
+                    session.grant(order.connections)
+                    self._facilities.reports.add(Yielded(lease=order.lease, connections=order.connections))
 
     def _discard(self, order: Discard) -> None:
         try:

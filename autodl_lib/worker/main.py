@@ -47,6 +47,7 @@ def default_settings() -> TransferSettings:
     """Return what is obeyed until `configure` comes."""
     section = TransferSection()
     return TransferSettings(
+        connections=section.connections,
         connect_timeout_s=section.connect_timeout_s,
         stall_timeout_s=section.stall_timeout_s,
         min_free_bytes=section.min_free_bytes,

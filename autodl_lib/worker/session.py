@@ -121,6 +121,14 @@ class Session:
         elif self.phase in (Phase.WAITING, Phase.TRANSFERRING, Phase.READY):
             self._guarded(lambda: self._let_go(discard=discard, report=self._halted))
 
+    def set_rate(self, limit_rate_bps: int) -> None:
+        """Take at most so many bytes a second from now on; 0 is no limit."""
+        self.assign = replace(self.assign, limit_rate_bps=limit_rate_bps)
+
+    def grant(self, connections: tuple[int, ...]) -> None:
+        """Use at most so many connections to each source from now on."""
+        self.assign = replace(self.assign, connections=connections)
+
     def leave(self) -> None:
         """Keep what is worth keeping, at once and without a report: the supervisor is gone. The sync thread rests."""
         if (

@@ -1,9 +1,9 @@
 -- Statements on tasks; each begins with a line `-- name: NAME`.
 
 -- name: insert_task
-INSERT INTO task (id, uid, owner, url, host, dir, output, headers, limit_rate_bps, on_conflict, priority,
-                  state, want, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO task (id, uid, owner, url, host, dir, output, headers, limit_rate_bps, options, on_conflict,
+                  priority, state, want, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: highest_task_id
 SELECT seq FROM sqlite_sequence WHERE name = 'task'
@@ -17,6 +17,7 @@ SET state = :new_state,
     want = COALESCE(:want, want),
     url = COALESCE(:url, url),
     headers = COALESCE(:headers, headers),
+    options = COALESCE(:options, options),
     dir = COALESCE(:dir, dir),
     name = COALESCE(:name, name),
     part = CASE WHEN :forget_part THEN NULL ELSE COALESCE(:part, part) END,
@@ -102,7 +103,7 @@ WHERE part IS NOT NULL AND state IN ('cancelled', 'cleared') ORDER BY uid, id LI
 
 -- name: specs
 SELECT id, uid, url, dir, output, headers, limit_rate_bps, on_conflict, name, part, inode, part_size_bytes, mtime_ns,
-       bytes_done, streak, host
+       bytes_done, streak, host, options
 FROM task WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: view

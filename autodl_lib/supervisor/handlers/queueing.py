@@ -5,10 +5,13 @@ Runs as: the supervisor.  Talks to: the store.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from autodl_lib.contract.errors import InvalidParams, QueueFull
 from autodl_lib.contract.replies import Ids
 from autodl_lib.contract.requests import Add
 from autodl_lib.contract.states import TaskState
+from autodl_lib.contract.transfer_options import TransferOptions
 from autodl_lib.contract.urls import check_url
 from autodl_lib.store.rows import NewTask
 from autodl_lib.supervisor.handlers.context import Call
@@ -30,6 +33,7 @@ async def add(call: Call, request: Add) -> Ids:
     most = call.service.settings.limits.queued
     if queued + len(request.urls) > most:
         raise QueueFull(f"you have {queued} tasks queued, and {most} is the most: wait, or clear some")
+    options = options_of(request)
     tasks = [
         NewTask(
             uid=call.caller.uid,
@@ -43,6 +47,7 @@ async def add(call: Call, request: Add) -> Ids:
             on_conflict=request.on_conflict,
             priority=request.priority,
             paused=request.paused,
+            options=options,
         )
         for url, host in zip(request.urls, hosts, strict=True)
     ]
@@ -52,6 +57,11 @@ async def add(call: Call, request: Add) -> Ids:
     finally:
         adding[call.caller.uid] -= len(tasks)
     return Ids(ids=tuple(ids))
+
+
+def options_of(request: Add) -> TransferOptions:
+    """Return the part of a request that the worker obeys."""
+    return TransferOptions(**{field.name: getattr(request, field.name) for field in fields(TransferOptions)})
 
 
 def _check(request: Add) -> None:
