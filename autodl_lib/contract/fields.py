@@ -20,7 +20,7 @@ METADATA_KEY = "param"
 class Param:
     """A field's meaning and bounds; `minimum` and `maximum` bound numbers and every item of a list.
 
-    `is_path`: a file of the caller's; the command line makes it absolute.
+    `is_path`: a file of the caller's; the command line makes it absolute. `group`: its heading in `--help`.
     """
 
     help: str
@@ -34,6 +34,7 @@ class Param:
     min_items: int = 0
     secret: bool = False
     is_path: bool = False
+    group: str = ""
 
 
 _UNBOUNDED = Param(help="", max_length=MAX_INT, max_items=MAX_INT)

@@ -24,7 +24,7 @@ from autodl_lib.contract.errors import (
 from autodl_lib.contract.fields import param
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import OnConflict
-from autodl_lib.contract.transfer_options import TransferOptions
+from autodl_lib.contract.transfer_options import OptionGroup, TransferOptions
 from autodl_lib.contract.urls import MAX_URL_LENGTH
 
 DEFAULT_DIR = "~/autodl-storage"
@@ -59,9 +59,15 @@ class Add(TransferOptions):
         default=DEFAULT_DIR,
         cli=("-d", "--dir"),
         metavar="DIR",
+        group=OptionGroup.SAVING,
     )
     output: str | None = param(
-        "the name to save under, for a single URL", default=None, cli=("-o", "--output"), metavar="NAME", max_length=255
+        "the name to save under, for a single URL",
+        default=None,
+        cli=("-o", "--output"),
+        metavar="NAME",
+        max_length=255,
+        group=OptionGroup.SAVING,
     )
     priority: int = param(
         "tasks of a higher number start first",
@@ -70,6 +76,7 @@ class Add(TransferOptions):
         metavar="N",
         minimum=-PRIORITY_RANGE,
         maximum=PRIORITY_RANGE,
+        group=OptionGroup.QUEUEING,
     )
     headers: tuple[str, ...] = param(
         "a line to add to the HTTP request, such as 'Accept: text/plain'; may be repeated",
@@ -79,6 +86,7 @@ class Add(TransferOptions):
         max_length=MAX_HEADER_LENGTH,
         max_items=100,
         secret=True,
+        group=OptionGroup.ASKING,
     )
     limit_rate_bps: int = param(
         "the most bytes a second for each of these tasks; 0 is no limit",
@@ -87,12 +95,19 @@ class Add(TransferOptions):
         metavar="RATE",
         unit="B/s",
         minimum=0,
+        group=OptionGroup.QUEUEING,
     )
-    paused: bool = param("queue them paused; `autodl resume --id` starts them", default=False, cli=("--paused",))
+    paused: bool = param(
+        "queue them paused; `autodl resume --id` starts them",
+        default=False,
+        cli=("--paused",),
+        group=OptionGroup.QUEUEING,
+    )
     on_conflict: OnConflict = param(
         "when the name is taken: save as NAME.1.EXT, fail the task, or replace the file",
         default=OnConflict.RENAME,
         cli=("--on-conflict",),
+        group=OptionGroup.SAVING,
     )
 
 
