@@ -31,6 +31,8 @@ DEFAULT_DIR = "~/autodl-storage"
 MAX_URLS_PER_ADD = 20_000
 MAX_IDS = 10_000
 MAX_HEADER_LENGTH = 8192
+MAX_COPIES_LENGTH = 8 * 1024 * 1024
+"""What one `add` may ask beside its URLs, once for each of them: every task keeps its own copy."""
 PRIORITY_RANGE = 1000
 
 

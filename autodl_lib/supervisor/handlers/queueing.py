@@ -9,23 +9,23 @@ from dataclasses import fields
 
 from autodl_lib.contract.errors import InvalidParams, QueueFull
 from autodl_lib.contract.replies import Ids
-from autodl_lib.contract.requests import Add
+from autodl_lib.contract.requests import MAX_COPIES_LENGTH, Add
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.transfer_options import TransferOptions
 from autodl_lib.contract.urls import check_url
-from autodl_lib.store.rows import NewTask
+from autodl_lib.store.rows import NewTask, options_to_text
 from autodl_lib.supervisor.handlers.context import Call
+from autodl_lib.supervisor.handlers.option_checks import check_options, check_path
 
 _WAITING_STATES = (TaskState.ENQUEUED, TaskState.RETRYING, TaskState.PAUSED)
 
 MAX_HEADERS_LENGTH = 32768
-MAX_COPIES_LENGTH = 8 * 1024 * 1024
-"""All headers of an `add`, once for each of its URLs."""
 
 
 async def add(call: Call, request: Add) -> Ids:
     """Queue URLs; the reply is sent when they are on disk."""
-    _check(request)
+    options = options_of(request)
+    _check(request, options)
     hosts = [check_url(url) for url in request.urls]
     adding = call.service.adding
     counters = call.service.store.counters
@@ -33,7 +33,6 @@ async def add(call: Call, request: Add) -> Ids:
     most = call.service.settings.limits.queued
     if queued + len(request.urls) > most:
         raise QueueFull(f"you have {queued} tasks queued, and {most} is the most: wait, or clear some")
-    options = options_of(request)
     tasks = [
         NewTask(
             uid=call.caller.uid,
@@ -64,23 +63,25 @@ def options_of(request: Add) -> TransferOptions:
     return TransferOptions(**{field.name: getattr(request, field.name) for field in fields(TransferOptions)})
 
 
-def _check(request: Add) -> None:
-    if not request.dir.startswith(("/", "~")):
-        raise InvalidParams(f"dir must be an absolute path, or begin with ~: {request.dir}")
-    if "\0" in request.dir or len(request.dir.encode()) > 4000:
-        raise InvalidParams("dir must be a path of at most 4000 bytes")
+def _check(request: Add, options: TransferOptions) -> None:
+    check_path("dir", request.dir)
     if request.output is not None:
         _check_name(request.output)
         if len(request.urls) > 1:
             raise InvalidParams("output names one file: give a single URL with it")
-    size = sum(map(len, request.headers))
-    if size > MAX_HEADERS_LENGTH or size * len(request.urls) > MAX_COPIES_LENGTH:
-        raise InvalidParams("too many headers for so many URLs: each task keeps its own copy of them")
     for header in request.headers:
-        name, colon, value = header.partition(":")
+        name, colon, _ = header.partition(":")
         if not colon or not name.strip() or any(c in header for c in "\r\n\0"):
             raise InvalidParams("a header is one line such as 'Accept: text/plain'")
-        del value
+    check_options(options, urls_num=len(request.urls))
+    headers_length = sum(map(len, request.headers))
+    if headers_length > MAX_HEADERS_LENGTH:
+        raise InvalidParams(f"the headers are over {MAX_HEADERS_LENGTH} characters long")
+    copy_length = len(request.dir) + headers_length + len(options_to_text(options))
+    if copy_length * len(request.urls) > MAX_COPIES_LENGTH:
+        raise InvalidParams(
+            "too many options for so many URLs: each task keeps its own copy of them; add fewer at once"
+        )
 
 
 def _check_name(name: str) -> None:
