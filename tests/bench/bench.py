@@ -1,188 +1,113 @@
-"""Speed against peers, measured in the same run: `python tests/bench/bench.py [--rounds N] [--files N] [--mib N]`.
+"""Speed against other programs, measured in the same run: `python tests/bench/bench.py [CASE...] [--rounds N]`.
 
-Starts an nginx and a daemon of its own on loopback, takes turns between autodl and each peer that is
-installed, and prints medians and ratios. Nothing here asserts a time. Run it on a quiet machine.
+Runs as: who wants to know; root or not.  Talks to: servers on loopback that it starts, a private daemon of its own.
+Prints medians, ratios, and the issue's targets with `met` or `MISSED`. Nothing here asserts a time. README.md, beside
+this file, says how to read it. Run it on a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
+import platform
+import re
 import shutil
-import socket
-import statistics
-import subprocess
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPO / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.daemon import AUTODL, Daemon  # noqa: E402
-from support.waiting import wait_until  # noqa: E402
-
-_NGINX = """
-daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off; sendfile on; keepalive_requests 1000000;
-    client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
-    uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-    server {{ listen 127.0.0.1:{port}; root {folder}/files; }}
-}}
-"""
+import peers
+import report
+from cases import CASES, Scene, Sizes, Stage
+from measure import Plan, measure
+from ours import Ours
+from servers import Nginx, make_file, nginx
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A running nginx: where its files are, and their address."""
-
-    files: Path
-    base: str
-
-
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Server]:
-    """Run an nginx without the limits that the tests' one has."""
-    (folder / "files").mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = folder / "nginx.conf"
-    config.write_text(_NGINX.format(folder=folder, port=port))
-    process = subprocess.Popen(["nginx", "-e", str(folder / "error.log"), "-c", str(config)])
-
-    def answers() -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_until(answers, "nginx listens")
-        yield Server(folder / "files", f"http://127.0.0.1:{port}/")
-    finally:
-        process.terminate()
-        process.wait()
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)}; all when none is named")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each program is run (default 3)")
+    parser.add_argument("--only", metavar="REGEX", help="only programs whose row matches, such as 'autodl|axel'")
+    parser.add_argument("--mib", type=int, default=1024, help="size of the large file; four and delay take a quarter")
+    parser.add_argument("--files", type=int, default=10_000, help="number of small files; delay-small takes a 50th")
+    parser.add_argument("--dir", type=Path, help="where all programs save to (default: a fresh folder in /var/tmp)")
+    parser.add_argument("--not-durable", action="store_true", help="run autodl with durable = false")
+    parser.add_argument("--timeout", type=float, default=180.0, help="seconds that one run may take")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the order of programs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also save everything as JSON")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - set(CASES):
+        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    return arguments
 
 
-def worker_peak_mib(daemon: Daemon) -> float:
-    """Return the highest resident size that a live worker has had."""
-    peaks = []
-    for process in daemon.family().workers:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        peaks += [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")]
-    return max(peaks, default=0.0)
+def play(case: str, folder: Path, server: Nginx, arguments: argparse.Namespace) -> report.Result:
+    """Set up a case, measure it, take it down."""
+    folder.mkdir()
+    with ExitStack() as stack:
+        ours = Ours(folder / "daemon", durable=not arguments.not_durable, byte_url=server.base + "byte.bin")
+        stack.callback(ours.end)
+        sizes = Sizes(large_mib=arguments.mib, small_files=arguments.files)
+        stage = Stage(folder=folder, nginx=server, ours=ours, sizes=sizes)
+        scene = _narrowed(stack.enter_context(CASES[case](stage)), arguments.only)
+        plan = Plan(rounds=arguments.rounds, seed=arguments.seed, timeout_s=arguments.timeout)
+        table = measure(scene, ours, folder / "saved", plan)
+        return report.evaluate(case, scene, table, ours.upkeep())
 
 
-def get(daemon: Daemon, *arguments: str) -> list[str]:
-    """Return the command of a download by autodl."""
-    return [*AUTODL, "get", "-q", "--socket", str(daemon.socket), *arguments]
+def _narrowed(scene: Scene, only: str | None) -> Scene:
+    if only is None:
+        return scene
+    return replace(scene, programs=[program for program in scene.programs if re.search(only, program.name)])
 
 
-def timed(command: list[str], folder: Path) -> float:
-    """Run a command in an empty folder; return seconds."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    began = time.monotonic()
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-    return time.monotonic() - began
-
-
-def compare(title: str, ours: Callable[[], float], peers: dict[str, Callable[[], float]], rounds: int) -> None:
-    """Take turns, then print the median of each and our ratio to it."""
-    runs: dict[str, list[float]] = {"autodl": [], **{name: [] for name in peers}}
-    for _ in range(rounds):
-        runs["autodl"].append(ours())
-        for name, peer in peers.items():
-            runs[name].append(peer())
-    print(f"\n{title}")
-    mine = statistics.median(runs["autodl"])
-    for name, seconds in runs.items():
-        middle = statistics.median(seconds)
-        spread = f"{min(seconds):.2f}-{max(seconds):.2f}"
-        ratio = "" if name == "autodl" else f"   autodl takes {mine / middle:.2f} x as long"
-        print(f"  {name:28} median {middle:6.2f} s  ({spread}){ratio}", flush=True)
-
-
-def one_large_file(daemon: Daemon, nginx: Server, scratch: Path, mib: int, rounds: int) -> None:
-    """One file, saved to disk by each."""
-    url = nginx.base + "large.bin"
-    with (nginx.files / "large.bin").open("wb") as file:
-        for _ in range(mib):
-            file.write(os.urandom(1 << 20))
-    folder = scratch / "large"
-
-    def fetch(command: list[str]) -> Callable[[], float]:
-        return lambda: timed(command, folder)
-
-    peers = {"curl -o": fetch(["curl", "-sS", "-o", "large.bin", url])}
-    if shutil.which("aria2c"):
-        peers["aria2c -x1"] = fetch(["aria2c", "-q", "-x1", url])
-        peers["aria2c -x4"] = fetch(["aria2c", "-q", "-x4", "-s4", url])
-    if shutil.which("wget"):
-        peers["wget"] = fetch(["wget", "-q", url])
-    ours = fetch(get(daemon, url))
-    compare(f"one file of {mib} MiB", ours, peers, rounds)
-    print(f"  peak memory of a worker: {worker_peak_mib(daemon):.1f} MiB")
-
-
-def many_small_files(daemon: Daemon, nginx: Server, scratch: Path, files: int, rounds: int) -> None:
-    """Many files of 10 KiB, from a list."""
-    (nginx.files / "small").mkdir()
-    for number in range(files):
-        (nginx.files / "small" / f"{number}.bin").write_bytes(os.urandom(10240))
-    urls = scratch / "urls.txt"
-    urls.write_text("".join(f"{nginx.base}small/{number}.bin\n" for number in range(files)))
-    config = scratch / "curl.cfg"
-    config.write_text("".join(f'url = "{nginx.base}small/{n}.bin"\noutput = "{n}.bin"\n' for n in range(files)))
-    folder = scratch / "small"
-
-    def ours() -> float:
-        seconds = timed(get(daemon, "-i", str(urls)), folder)
-        found = len(list(folder.iterdir()))
-        if found != files:
-            raise SystemExit(f"autodl saved {found} files of {files}")
-        return seconds
-
-    peers: dict[str, Callable[[], float]] = {
-        "curl (one after another)": lambda: timed(["curl", "-sS", "-K", str(config)], folder),
+def about(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return what was measured on, and how."""
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "peers": peers.versions(),
+        "durable": not arguments.not_durable,
+        "rounds": arguments.rounds,
+        "seed": arguments.seed,
     }
-    if shutil.which("aria2c"):
-        peers["aria2c -j16"] = lambda: timed(["aria2c", "-q", "-j16", "-i", str(urls)], folder)
-    compare(f"{files} files of 10 KiB, synced to disk by autodl alone", ours, peers, rounds)
-    print(f"  peak memory of a worker: {worker_peak_mib(daemon):.1f} MiB")
 
 
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--mib", type=int, default=1024)
-    parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="where to save; its disk is measured too")
-    arguments = parser.parse_args()
-    scratch = Path(tempfile.mkdtemp(prefix="autodl-bench-", dir=arguments.dir))
+    arguments = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # by way of every `finally`
+    run = about(arguments)
+    for name, value in run.items():
+        print(f"{name}: {value}")
+    results = []
+    scratch = Path(tempfile.mkdtemp(prefix="autodl-bench-", dir=arguments.dir or "/var/tmp"))
     scratch.chmod(0o755)  # nginx reads it as its own user
     try:
-        with serving(scratch / "nginx") as nginx:
-            for durable in (True, False):
-                print(f"\n== durable = {str(durable).lower()} ==", flush=True)
-                folder = scratch / f"daemon-{durable}"
-                folder.mkdir()
-                config = f"max_tasks_num = 4\n[transfer]\ndurable = {str(durable).lower()}\n"
-                daemon = Daemon(folder, config=config).start()
-                try:
-                    one_large_file(daemon, nginx, scratch, arguments.mib, arguments.rounds)
-                    many_small_files(daemon, nginx, scratch, arguments.files, arguments.rounds)
-                finally:
-                    daemon.end_all()
-                shutil.rmtree(nginx.files / "small")
+        for case in arguments.cases or CASES:
+            with nginx(scratch / f"{case}-nginx") as server:
+                make_file(server.files / "byte.bin", 1)
+                result = play(case, scratch / case, server, arguments)
+            results.append(result)
+            print(report.text(result), flush=True)
+            for name in (case, f"{case}-nginx"):
+                shutil.rmtree(scratch / name, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    print(report.summary(results))
+    if arguments.json is not None:
+        report.save(arguments.json, run, results)
 
 
 if __name__ == "__main__":

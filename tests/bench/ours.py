@@ -1,0 +1,154 @@
+"""autodl as the bench runs it: a private daemon of its own, `autodl get` as the command, and an eye on its workers.
+
+Runs as: the bench.  Talks to: the daemon that it starts, /proc.
+Invariants: a case has a fresh daemon, so what is said of its workers is of that case. While a command is timed, /proc
+is looked at a few times a second and no more. The kernel keeps the peak (VmHWM), so a look that comes late misses
+nothing but a worker that has ended since the look before.
+Known limits: resident pages that are shared with the forkserver are counted in full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from peers import Program, program
+from support.daemon import AUTODL, Daemon
+from support.processes import Gone
+
+_LOOK_EVERY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handles:
+    """What the workers that live have open, all together."""
+
+    workers: int
+    fds: int
+    inet_sockets: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """What autodl costs besides the time of a command.
+
+    `first_get_s` is the `get` of one byte that also starts a worker, `fixed_cost_s` the same once more.
+    """
+
+    daemon_start_s: float
+    first_get_s: float
+    fixed_cost_s: float
+    worker_peak_rss_mib: float
+    before: Handles
+    after: Handles
+
+
+class Ours:
+    """A running private daemon."""
+
+    def __init__(self, folder: Path, *, durable: bool, byte_url: str) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True)
+        config = f"[transfer]\ndurable = {str(durable).lower()}\n"
+        self._daemon = Daemon(folder, config=config, arguments=("--private",))
+        self._peaks_mib: dict[int, float] = {}
+        began_mono = time.monotonic()
+        self._daemon.start()
+        self._daemon_start_s = time.monotonic() - began_mono
+        self._manager = self._daemon.family().manager
+        self._first_get_s = self._get_byte(byte_url)
+        self._fixed_cost_s = self._get_byte(byte_url)
+        self._before = self.handles()
+
+    def program(self, *arguments: str, connections: int | None = None) -> Program:
+        """Return the row of `autodl get`."""
+        more = () if connections is None else ("--connections", str(connections))
+        command = (*AUTODL, "get", "-q", "--socket", str(self._daemon.socket), *more, *arguments)
+        return program("autodl" if connections is None else f"autodl -x{connections}", "autodl", command)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment that all programs of the case run in; no configuration of the machine's is in it."""
+        found = self._daemon.environment()
+        return {name: value for name, value in found.items() if not name.lower().endswith("_proxy")}
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Keep an eye on the workers' memory."""
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(_LOOK_EVERY_S):
+                self._look()
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+            self._look()
+
+    def handles(self) -> Handles:
+        """Count what the workers have open now."""
+        workers = fds = sockets = files = 0
+        for worker in self._workers():
+            with contextlib.suppress(*Gone):
+                fds += worker.num_fds()
+                sockets += len(worker.net_connections("inet"))
+                files += len(worker.open_files())
+                workers += 1
+        return Handles(workers=workers, fds=fds, inet_sockets=sockets, files=files)
+
+    def upkeep(self) -> Upkeep:
+        """Return what was seen since the start."""
+        return Upkeep(
+            daemon_start_s=self._daemon_start_s,
+            first_get_s=self._first_get_s,
+            fixed_cost_s=self._fixed_cost_s,
+            worker_peak_rss_mib=max(self._peaks_mib.values(), default=0.0),
+            before=self._before,
+            after=self.handles(),
+        )
+
+    def give_up(self) -> None:
+        """Drop what a command that was ended has left in the queue."""
+        left = [str(task["id"]) for task in self._daemon.tasks() if task["finished_at"] is None]
+        if left:
+            self._daemon.autodl("cancel", *left)
+
+    def log_end(self) -> str:
+        """Return the end of the daemon's log."""
+        return self._daemon.log_end()
+
+    def end(self) -> None:
+        """End the daemon and all that belongs to it."""
+        self._daemon.end_all()
+
+    def _get_byte(self, url: str) -> float:
+        began_mono = time.monotonic()
+        self._daemon.ok("get", "-q", url, cwd=self._daemon.files)
+        return time.monotonic() - began_mono
+
+    def _workers(self) -> list[psutil.Process]:
+        forkserver = self._daemon.family().forkserver if self._manager is None else self._manager.parent()
+        if forkserver is None:
+            return []
+        with contextlib.suppress(*Gone):
+            return [child for child in forkserver.children() if child != self._manager]
+        return []
+
+    def _look(self) -> None:
+        for worker in self._workers():
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{worker.pid}/status").read_text()
+                for line in status.splitlines():
+                    if line.startswith("VmHWM:"):
+                        peak_mib = int(line.split()[1]) / 1024
+                        self._peaks_mib[worker.pid] = max(peak_mib, self._peaks_mib.get(worker.pid, 0.0))
