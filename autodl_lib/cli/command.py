@@ -17,6 +17,24 @@ from autodl_lib.contract.requests import Request
 R = TypeVar("R", bound=Request)
 
 
+class Command(click.Command):
+    """A command whose `--help` shows options under their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each heading that has options."""
+        from autodl_lib.contract.transfer_options import OptionGroup
+
+        sections: dict[str, list[tuple[str, str]]] = {group.value: [] for group in OptionGroup}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                sections.setdefault(getattr(parameter, "group", "") or "Options", []).append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
 def common_parameters() -> list[click.Parameter]:
     """Make the options that the group and every command take."""
     return [
@@ -39,7 +57,7 @@ def make_command(
     def callback(**values: Any) -> int | None:
         return run(click.get_current_context().find_object(Session), **values)
 
-    return click.Command(
+    return Command(
         name,
         callback=callback,
         params=[*parameters, *common_parameters()],

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -57,11 +58,40 @@ class Seconds(click.FloatRange):
         return converted
 
 
+class FilePath(click.ParamType):  # type: ignore[type-arg]
+    """A file of the caller's, made absolute from the current folder; one that can't be read is named at once."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from autodl_lib.cli.destination import absolute
+
+        text = str(value)
+        if not text:
+            self.fail("the name of the file must not be empty", param, ctx)
+        path = absolute(os.path.expanduser(text))
+        try:
+            with open(path, "rb"):
+                return path
+        except OSError as error:
+            self.fail(f"can't read {text}: {error.strerror}", param, ctx)
+
+
+class GroupedOption(click.Option):
+    """An option with a heading that `--help` shows it under; those without one come last."""
+
+    def __init__(self, spelling: Sequence[str], *, group: str = "", **extra: Any) -> None:
+        super().__init__(spelling, **extra)
+        self.group = group
+
+
 def request_parameters(request_type: type[Any], skip: frozenset[str] = frozenset()) -> list[click.Parameter]:
     """Make the click parameters of a request, but for the fields in `skip`."""
     hints = typing.get_type_hints(request_type)
     parameters: list[click.Parameter] = []
-    for field in dataclasses.fields(request_type):
+    own = request_type.__annotations__
+    # A request's own come before those that it inherits.
+    for field in sorted(dataclasses.fields(request_type), key=lambda field: field.name not in own):
         declared = param_of(field)
         if field.name in skip or not (declared.cli or declared.metavar):
             continue
@@ -79,14 +109,17 @@ def make_request(request_type: type[R], values: Mapping[str, Any]) -> R:
 def _option(field: dataclasses.Field[Any], declared: Param, hint: Any) -> click.Parameter:
     spelling = [field.name, *declared.cli]
     if hint is bool:
-        return click.Option(spelling, is_flag=True, help=declared.help)
+        return GroupedOption(spelling, group=declared.group, is_flag=True, help=declared.help)
     if _is_list(hint):
         kind = _type_of(typing.get_args(hint)[0], declared)
-        return click.Option(spelling, type=kind, multiple=True, metavar=declared.metavar, help=declared.help)
+        return GroupedOption(
+            spelling, group=declared.group, type=kind, multiple=True, metavar=declared.metavar, help=declared.help
+        )
     default = None if field.default is dataclasses.MISSING else field.default
     shown = default not in (None, 0)
-    return click.Option(
+    return GroupedOption(
         spelling,
+        group=declared.group,
         type=_type_of(hint, declared),
         default=default.value if isinstance(default, StrEnum) else default,
         show_default=shown,
@@ -108,6 +141,8 @@ def _argument(field: dataclasses.Field[Any], declared: Param, hint: Any) -> clic
 
 def _type_of(hint: Any, declared: Param) -> Any:
     hint = _without_none(hint)
+    if declared.is_path:
+        return FilePath()
     if declared.unit == "B/s":
         return Rate()
     if hint is int:

@@ -1,4 +1,4 @@
-"""Where URLs come from: arguments and a file or stdin; and how many go in one request.
+"""Where URLs come from: arguments, a file or stdin, Metalink files; and how many go in one request.
 
 Runs as: the caller.  Talks to: the input file or stdin.
 Invariants: every URL is checked before the first one is sent, so a list with a bad line queues nothing.
@@ -7,8 +7,11 @@ Known limits: the whole list is in memory before it is sent.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -24,10 +27,38 @@ _ESCAPED_BYTES = 6
 """What JSON makes of one character at worst."""
 
 
-def split_folder(arguments: Sequence[str], *, may_end_in_folder: bool) -> tuple[list[str], str | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What a command line names: URLs, Metalink files, and the folder at its end, if one is there."""
+
+    urls: list[str]
+    metalinks: list[str]
+    folder: str | None
+
+
+def find_sources(values: Mapping[str, Any], *, may_end_in_folder: bool) -> Sources:
+    """Sort the arguments into URLs, Metalink files and the folder, and read the list of URLs.
+
+    Raises: click.UsageError, BadUrl.
+    """
+    urls = [argument for argument in values["arguments"] if not _is_metalink(argument)]
+    metalinks = [argument for argument in values["arguments"] if _is_metalink(argument)] + list(values["metalinks"])
+    source = values["input_file"]
+    folder = None
+    if may_end_in_folder and values["dir"] is None and (len(urls) > 1 or metalinks or source is not None):
+        urls, folder = split_folder(urls)
+    check_urls(urls)
+    if source is not None:
+        urls += read_urls(source)
+    if not urls and not metalinks:
+        raise click.UsageError("which URL? Give one or more, or --input-file", click.get_current_context())
+    return Sources(urls=urls, metalinks=metalinks, folder=folder)
+
+
+def split_folder(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """Take a folder off the end of `URL... DIR`: the last argument, if it has no `://`."""
     urls = list(arguments)
-    if may_end_in_folder and urls and "://" not in urls[-1]:
+    if urls and "://" not in urls[-1]:
         return urls[:-1], urls[-1]
     return urls, None
 
@@ -65,19 +96,24 @@ def check_urls(urls: Sequence[str]) -> None:
         check_url(url)
 
 
-def in_requests(urls: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Cut URLs into lots that fit a request each."""
+def in_requests(urls: Iterable[str], *, most: int = URLS_PER_REQUEST) -> Iterator[tuple[str, ...]]:
+    """Cut URLs into lots that fit a request each, of at most so many."""
+    most = max(min(most, URLS_PER_REQUEST), 1)
     lot: list[str] = []
     lot_bytes = 0
     for url in urls:
         url_bytes = (len(url) if url.isascii() else len(url) * _ESCAPED_BYTES) + 3
-        if lot and (len(lot) == URLS_PER_REQUEST or lot_bytes + url_bytes > _BYTES_PER_REQUEST):
+        if lot and (len(lot) == most or lot_bytes + url_bytes > _BYTES_PER_REQUEST):
             yield tuple(lot)
             lot, lot_bytes = [], 0
         lot.append(url)
         lot_bytes += url_bytes
     if lot:
         yield tuple(lot)
+
+
+def _is_metalink(argument: str) -> bool:
+    return argument.lower().endswith((".meta4", ".metalink")) and "://" not in argument and os.path.isfile(argument)
 
 
 def _lines(source: str, shown: str) -> list[bytes]:

@@ -10,8 +10,10 @@ from typing import Any
 
 import click
 
+from autodl_lib.cli.add_parameters import add_parameters
+from autodl_lib.cli.add_requests import add_requests
 from autodl_lib.cli.command import make_command
-from autodl_lib.cli.commands.add import add_all, add_options, add_requests
+from autodl_lib.cli.commands.add import add_all
 from autodl_lib.cli.display import Display, Silent, choose_display
 from autodl_lib.cli.following import Wanted, follow, numbers, report_failures
 from autodl_lib.cli.session import Session, complain, say, say_json
@@ -27,9 +29,9 @@ failed."""
 
 def commands() -> dict[str, click.Command]:
     """Make this file's commands."""
-    urls = click.Argument(["arguments"], nargs=-1, metavar="[URL]...")
+    urls = click.Argument(["arguments"], nargs=-1, metavar="[URL|METALINK]...")
     quiet = click.Option(["-q", "--quiet"], is_flag=True, help="show no progress, only where the files are saved")
-    options = [option for option in add_options(default_dir=".") if option.name != "paused"]
+    options = [option for option in add_parameters(default_dir=".") if option.name != "paused"]
     return {"get": make_command("get", _DESCRIPTION, [urls, *options, quiet], _get)}
 
 
