@@ -87,8 +87,11 @@ class Connection:
         self._listener = self._basin = None
         self._engine.remove(self._easy)
 
-    def pour_into(self, basin: list[bytes]) -> None:
-        """From now on append the body to a list, and ask the listener only when BASIN_PIECES are in it."""
+    def pour_into(self, basin: list[bytes] | None) -> None:
+        """From now on append the body to a list, and ask the listener only when BASIN_PIECES are in it.
+
+        None: ask the listener each time.
+        """
         self._basin = basin
 
     def bytes_seen(self) -> int:

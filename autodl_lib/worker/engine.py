@@ -15,7 +15,9 @@ from typing import Protocol
 
 import pycurl
 
-_WARM_CONNECTIONS = 8
+_WARM_CONNECTIONS = 16
+_NO_MULTIPLEXING = 0
+"""Each request has a connection of its own: a second one is opened for its own share of the way."""
 
 _EPOLL_EVENTS = {
     pycurl.POLL_IN: select.EPOLLIN,
@@ -46,6 +48,7 @@ class Engine:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, _WARM_CONNECTIONS)
+        self._multi.setopt(pycurl.M_PIPELINING, _NO_MULTIPLEXING)
 
     def add(self, easy: pycurl.Curl, requester: Requester) -> None:
         """Start a request; libcurl takes its first step in the next `run_due`."""

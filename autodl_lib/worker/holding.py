@@ -21,7 +21,7 @@ from autodl_lib.worker.part_file import (
     reopen_part,
 )
 from autodl_lib.worker.publish import finish_published, place
-from autodl_lib.worker.response import Accept, RemoteVersion, ResponseHead, ResumePoint
+from autodl_lib.worker.response import Accept, RemoteVersion, ResponseHead
 from autodl_lib.worker.verdicts import TaskFailed
 
 _UNKNOWN = RemoteVersion(size=None, etag=None, last_modified=None)
@@ -66,21 +66,19 @@ class Holding:
         self.version = RemoteVersion(size=identity.size_bytes, etag=None, last_modified=None)
         return True
 
-    def take_up_part(self) -> ResumePoint | None:
-        """Open the part file of an earlier attempt; returns what to ask for if it can be continued."""
+    def take_up_part(self) -> ControlRecord | None:
+        """Open the part file of an earlier attempt; returns what is in it if that can be continued."""
         name, part = self._assign.name, self._assign.part
         found = reopen_part(self.folder, part, self._assign.tag) if name and part else None
         if found is None or not name:
             return None
         self.name = check_output(name)
         self.part, record = found
-        if not record.ranges or record.ranges[0][0] != 0:
-            return None
         self.version = record.version
-        if not self.is_worth_keeping(record.ranges[:1]):
+        if not self.is_worth_keeping(record.ranges):
             return None
         self.record = record
-        return ResumePoint(offset=record.ranges[0][1], version=record.version)
+        return record
 
     def check_name(self) -> None:
         """Refuse, before anything is downloaded, a name that is known and can't be had.
@@ -93,12 +91,13 @@ class Holding:
         if known:
             check_not_taken(self.folder, self._claim(known))
 
-    def open_for(self, accepted: Accept, head: ResponseHead | None) -> PartFile:
+    def open_for(self, accepted: Accept, head: ResponseHead | None, url: str) -> PartFile:
         """Return the part file for an accepted response: a new one, the old one, or the old one emptied."""
-        self.check_space((accepted.version.size or 0) - accepted.offset)
+        kept = self.record.bytes_done() if self.record is not None and accepted.offset else 0
+        self.check_space((accepted.version.size or 0) - kept)
         if self.part is None:
             output = self._assign.output
-            name = output if output is not None else name_from_response(self._assign.url, head)
+            name = output if output is not None else name_from_response(url, head)
             self.name, self.part = claim_part(self.folder, self._claim(name))
         elif accepted.offset == 0:
             self.part.start_over(self.record_of(()), durable=self._settings.durable)

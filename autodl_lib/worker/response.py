@@ -12,6 +12,7 @@ import email.utils
 import re
 import time
 from dataclasses import dataclass, field
+from enum import Enum
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.verdicts import Verdict, http_verdict
@@ -23,12 +24,18 @@ _MAX_REASON_LENGTH = 100
 _USED = {
     name.encode(): name
     for name in (
+        "accept-ranges",
+        "content-digest",
         "content-disposition",
+        "content-encoding",
         "content-length",
+        "content-md5",
         "content-range",
+        "digest",
         "etag",
         "last-modified",
         "location",
+        "repr-digest",
         "retry-after",
         "transfer-encoding",
     )
@@ -139,29 +146,66 @@ class RemoteVersion:
         )
         return same and not self.differs_from(other)
 
+    def agrees(self, other: RemoteVersion, agreement: Agreement) -> bool:
+        """Tell whether bytes of this version may stand beside bytes of the other one."""
+        match agreement:
+            case Agreement.VERSION:
+                return self.proves(other)
+            case Agreement.MIRROR:
+                same_etag = self.etag is not None and self.etag == other.etag
+                same_time = self.last_modified is not None and self.last_modified == other.last_modified
+                return self.size == other.size and (same_etag or same_time)
+            case Agreement.SIZE:
+                return self.size == other.size
+
+
+class Agreement(Enum):
+    """What makes bytes of two responses parts of one file.
+
+    A validator and all that both name; for another server (a mirror), whose ETags are its own, the size and either
+    validator; the size alone where a checksum of the whole file decides in the end.
+    """
+
+    VERSION = "version"
+    MIRROR = "mirror"
+    SIZE = "size"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumePoint:
-    """What was asked for: the bytes from `offset` on, of this version."""
+    """What was asked for: the bytes from `offset` up to, not including, `end` (None: to the end), of this version."""
 
     offset: int
     version: RemoteVersion
+    end: int | None = None
+    agreement: Agreement = Agreement.VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accept:
-    """The body is the file from `offset` on; `note` says why an earlier part is thrown away."""
+    """The body is the file from `offset` up to `end` (None: as far as it goes).
+
+    `note` says why an earlier part is thrown away; `seen` is the version as this response named it.
+    """
 
     offset: int
     version: RemoteVersion
+    seen: RemoteVersion
+    end: int | None = None
     note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskAgain:
-    """The body is useless and so is the part: ask for the whole file."""
+    """The body is useless and so is the part: ask for the whole file. `is_changed`: the file is another one now."""
 
     note: str
+    is_changed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """There is nothing newer than what the request named (304)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,21 +215,26 @@ class Refuse:
     verdict: Verdict
 
 
-Judgement = Accept | AskAgain | Refuse
+Judgement = Accept | AskAgain | Refuse | Unchanged
 
 
-def judge(head: ResponseHead, asked: ResumePoint | None) -> Judgement:
-    """Decide about an HTTP response's body; `asked` is None when the whole file was asked for."""
+def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool = False) -> Judgement:
+    """Decide about an HTTP response's body; `asked` is None when the whole file was asked for.
+
+    `is_conditional`: only what is newer was asked for.
+    """
     if head.status == 200:
         version = _version(head, content_length(head))
         if asked is None:
-            return Accept(offset=0, version=version)
+            return Accept(offset=0, version=version, seen=version, end=version.size)
         note = NO_RANGES_NOTE if version.proves(asked.version) else REMOTE_CHANGED_NOTE
-        return Accept(offset=0, version=version, note=note)
+        return Accept(offset=0, version=version, seen=version, end=version.size, note=note)
     if head.status == 206 and asked is not None:
         return _judge_range(head, asked)
     if head.status == 416 and asked is not None:
-        return AskAgain(note=REMOTE_CHANGED_NOTE)
+        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
+    if head.status == 304 and is_conditional:
+        return Unchanged()
     if head.status == 206:
         words = "the server sent a part of the file that was not asked for"
         return Refuse(verdict=Verdict(code=FailureCode.HTTP_ERROR, message=words, http_status=206))
@@ -196,22 +245,26 @@ def judge_by_size(total: int | None, asked: ResumePoint | None) -> Judgement:
     """Decide about an FTP or SFTP file, where the size is all that can be compared."""
     version = RemoteVersion(size=total, etag=None, last_modified=None)
     if asked is None:
-        return Accept(offset=0, version=version)
+        return Accept(offset=0, version=version, seen=version, end=total)
     if total is None or total != asked.version.size:
-        return AskAgain(note=REMOTE_CHANGED_NOTE)
-    return Accept(offset=asked.offset, version=version)
+        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
+    return Accept(offset=asked.offset, version=version, seen=version, end=total)
 
 
 def _judge_range(head: ResponseHead, asked: ResumePoint) -> Judgement:
     content_range = parse_content_range(head.fields.get("content-range", ""))
     if content_range is None or content_range[0] != asked.offset:
         return AskAgain(note=OTHER_RANGE_NOTE)
-    version = _version(head, content_range[2])
-    if not version.proves(asked.version):
-        return AskAgain(note=REMOTE_CHANGED_NOTE)
-    size = version.size if version.size is not None else asked.version.size
+    first, last, total = content_range
+    size = total if total is not None else asked.version.size
+    length = content_length(head)
+    if (length is not None and length != last - first + 1) or (asked.end is not None and last >= asked.end):
+        return AskAgain(note=OTHER_RANGE_NOTE)
+    version = _version(head, size)
+    if not version.agrees(asked.version, asked.agreement):
+        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
     kept = RemoteVersion(size=size, etag=asked.version.etag, last_modified=asked.version.last_modified)
-    return Accept(offset=asked.offset, version=kept)
+    return Accept(offset=asked.offset, version=kept, seen=version, end=last + 1)
 
 
 def parse_content_range(value: str) -> tuple[int, int, int | None] | None:

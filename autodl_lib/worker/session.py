@@ -37,8 +37,9 @@ from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.part_file import PartFile, discard_part
 from autodl_lib.worker.reporting import ReportBuffer
 from autodl_lib.worker.response import Accept, ResponseHead
+from autodl_lib.worker.sources import Source
 from autodl_lib.worker.sync_thread import SyncJob, SyncThread, write_range_back
-from autodl_lib.worker.transfer import Source, Transfer
+from autodl_lib.worker.transfer import Job, Transfer
 from autodl_lib.worker.verdicts import TaskFailed, Verdict, os_verdict
 
 STARTED_AFTER_S = 0.05
@@ -93,6 +94,7 @@ class Session:
         self._transfer: Transfer | None = None
         self._identity: FileIdentity | None = None
         self._halt: bool | None = None
+        self._failed_source = 0
         self._checkpoint_runs = False
         self._next_progress_mono = 0.0
         self._next_checkpoint_mono = _NEVER
@@ -124,10 +126,14 @@ class Session:
     def set_rate(self, limit_rate_bps: int) -> None:
         """Take at most so many bytes a second from now on; 0 is no limit."""
         self.assign = replace(self.assign, limit_rate_bps=limit_rate_bps)
+        if self._transfer is not None and self.phase is Phase.TRANSFERRING:
+            self._transfer.set_rate(limit_rate_bps)
 
     def grant(self, connections: tuple[int, ...]) -> None:
         """Use at most so many connections to each source from now on."""
         self.assign = replace(self.assign, connections=connections)
+        if self._transfer is not None and self.phase is Phase.TRANSFERRING:
+            self._transfer.grant(connections)
 
     def leave(self) -> None:
         """Keep what is worth keeping, at once and without a report: the supervisor is gone. The sync thread rests."""
@@ -144,9 +150,9 @@ class Session:
 
     # --- what the transfer asks and tells (transfer.TransferOwner) ---
 
-    def open_part(self, accepted: Accept, head: ResponseHead | None) -> PartFile:
+    def open_part(self, accepted: Accept, head: ResponseHead | None, source: Source) -> PartFile:
         """Choose the name, claim the part file, or empty the one that can't be continued."""
-        part = self._held().open_for(accepted, head)
+        part = self._held().open_for(accepted, head, source.url)
         self.wake_mono = self.begun_mono + STARTED_AFTER_S
         return part
 
@@ -160,8 +166,13 @@ class Session:
             fd = self._held().opened().fd
             self._facilities.sync.submit(SyncJob(run=lambda: write_range_back(fd, offset, length), done=_let_be))
 
-    def transfer_ended(self, failure: Verdict | None) -> None:
+    def unchanged(self, source: Source) -> None:
+        """Let the file that is there be: nothing newer is at the source."""
+        raise RuntimeError("what is newer was not asked for")
+
+    def transfer_ended(self, failure: Verdict | None, source: int) -> None:
         """Go on with the complete file, or fail."""
+        self._failed_source = source
         if failure is not None:
             self._guarded(lambda: self._fail(failure))
         else:
@@ -182,21 +193,26 @@ class Session:
         if identity is not None and holding.take_up_complete(identity):
             self._sync()
             return
-        asked = holding.take_up_part()
+        record = holding.take_up_part()
         if holding.record is not None and holding.record.is_complete():
             self._sync()
             return
         holding.check_name()
-        source = Source(
-            url=self.assign.url,
+        job = Job(
+            urls=(self.assign.url, *self.assign.options.mirrors),
+            granted=self.assign.connections,
             headers=self.assign.headers,
             limit_rate_bps=self.assign.limit_rate_bps,
             settings=self._settings,
+            options=self.assign.options,
         )
-        self._transfer = Transfer(source, self, self._facilities.connections)
+        self._transfer = Transfer(job, self, self._facilities.connections)
         self.phase = Phase.TRANSFERRING
         self._next_checkpoint_mono = self.begun_mono + CHECKPOINT_EVERY_S
-        self._transfer.start(asked)
+        if record is not None:
+            self._transfer.start(record.ranges, record.version)
+        else:
+            self._transfer.start()
         self.wake_mono = self.begun_mono + STARTED_AFTER_S
 
     def _complete(self) -> None:
@@ -282,7 +298,7 @@ class Session:
         transfer.check(now)
         if self.phase is not Phase.TRANSFERRING:
             return
-        self.wake_mono = min(transfer.stall_mono(), self._next_checkpoint_mono)
+        self.wake_mono = min(transfer.wake_mono(), self._next_checkpoint_mono)
         if now < self.begun_mono + STARTED_AFTER_S:
             self.wake_mono = min(self.wake_mono, self.begun_mono + STARTED_AFTER_S)
         elif transfer.ranges() is not None:
@@ -414,6 +430,7 @@ class Session:
             message=verdict.message,
             http_status=verdict.http_status,
             retry_after_s=verdict.retry_after_s,
+            source=self._failed_source,
             bytes_done=bytes_done,
             bytes_received=received,
             part=part,

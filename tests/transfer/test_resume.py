@@ -145,14 +145,13 @@ def test_a_range_with_an_unknown_total_is_used(server: MisbehavingServer, worker
     assert len(server.requests) == 2
 
 
-def test_a_range_that_is_shorter_than_asked_for_leaves_the_rest_for_the_next_try(
+def test_what_a_range_that_is_shorter_than_asked_for_lacks_is_asked_for_again(
     server: MisbehavingServer, worker: WorkerHarness, folder: Path
 ) -> None:
     assign, halted = interrupt(server, worker, folder, GOOD, replace(GOOD, range_length=1000), GOOD)
-    failed = resume(worker, assign, halted.part)
-    assert (failed.code, failed.bytes_done) == (FailureCode.TRUNCATED, halted.bytes_done + 1000)
-    assert isinstance(resume(worker, assign, failed.part), Finished)
+    assert isinstance(resume(worker, assign, halted.part), Finished)
     assert (folder / "f").read_bytes() == BODY
+    assert server.requests[-1].headers["range"] == f"bytes={halted.bytes_done + 1000}-{len(BODY) - 1}"
 
 
 def test_a_server_without_ranges_sends_the_whole_file_again(

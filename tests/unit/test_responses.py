@@ -126,7 +126,7 @@ def test_an_endless_head_is_stopped() -> None:
 
 def test_a_whole_file_is_taken_with_its_validators() -> None:
     judgement = judge(ResponseHead(status=200, fields={"content-length": "1000", **SAME}), None)
-    assert judgement == Accept(offset=0, version=VERSION)
+    assert judgement == Accept(offset=0, version=VERSION, seen=VERSION, end=1000)
 
 
 @pytest.mark.parametrize("etag", ['W/"a"', "a", '"', '"a', '"é"', '"' + "x" * 2000 + '"'])
@@ -138,7 +138,9 @@ def test_a_weak_or_broken_etag_ties_nothing(etag: str) -> None:
 
 def test_the_rest_is_taken_when_all_fits() -> None:
     fields = {"content-range": "bytes 100-999/1000", **SAME}
-    assert judge(ResponseHead(status=206, fields=fields), ASKED) == Accept(offset=100, version=VERSION)
+    assert judge(ResponseHead(status=206, fields=fields), ASKED) == Accept(
+        offset=100, version=VERSION, seen=VERSION, end=1000
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,10 +181,11 @@ def test_416_asks_again_once_for_all() -> None:
     assert refused.verdict.code is FailureCode.HTTP_ERROR
 
 
+BY_SIZE = RemoteVersion(size=1000, etag=None, last_modified=None)
+
+
 def test_an_ftp_file_goes_on_only_at_the_same_size() -> None:
-    assert judge_by_size(1000, ASKED) == Accept(
-        offset=100, version=RemoteVersion(size=1000, etag=None, last_modified=None)
-    )
+    assert judge_by_size(1000, ASKED) == Accept(offset=100, version=BY_SIZE, seen=BY_SIZE, end=1000)
     assert isinstance(judge_by_size(1001, ASKED), AskAgain)
     assert isinstance(judge_by_size(None, ASKED), AskAgain)
     assert isinstance(judge_by_size(None, None), Accept)

@@ -1,0 +1,131 @@
+"""How many connections one file is worth: more only while they help. Pure.
+
+Runs as: the task's owner.  Talks to: nobody; no I/O.
+The number grows fourfold at a time, so that a server which limits each connection is soon used in full, and is
+taken back where the total speed does not follow. It stays at one while the file will be there in a moment anyway,
+while the processor is what limits the speed, and under a rate limit that one connection fills.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+FIRST_LOOK_S = 0.06
+WORTH_S = 0.5
+"""A file that is complete sooner than this is not worth another connection."""
+_GROWTH = 4
+_WINDOW_S = 0.15
+_LONGEST_SETTLING_S = 3.0
+_NEXT_TRY_S = 15.0
+_BUSY_CPU = 0.7
+_LIMIT_FILLED = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What is known of a transfer at one moment.
+
+    `received_bytes`: since its begin; `remaining_bytes`: None while the size is unknown; `connections`: at work;
+    `delivering`: those of them that have brought something; `cpu_s`: processor time of this process;
+    `limit_bps`: the rate limit, 0 for none; `most`: how many connections are allowed.
+    """
+
+    now: float
+    received_bytes: int
+    remaining_bytes: int | None
+    connections: int
+    delivering: int
+    cpu_s: float
+    limit_bps: int
+    most: int
+
+
+class _Stage(Enum):
+    LOOKING = "looking"
+    SETTLING = "settling"
+    MEASURING = "measuring"
+    RESTING = "resting"
+
+
+class Ramp:
+    """Decides again and again; `target` is the present number."""
+
+    def __init__(self, begun: Reading) -> None:
+        self.target = 1
+        self._stage = _Stage.LOOKING
+        self._mark = begun
+        self._before: tuple[int, float] = (1, 0.0)
+        self._rest_until_mono = 0.0
+        self._has_settled_mono = 0.0
+
+    def decide(self, reading: Reading) -> int:
+        """Return how many connections there should be now."""
+        most = max(1, reading.most)
+        match self._stage:
+            case _Stage.LOOKING:
+                self._look(reading, most)
+            case _Stage.SETTLING:
+                self._settle(reading)
+            case _Stage.MEASURING:
+                self._measure(reading, most)
+            case _Stage.RESTING:
+                if reading.now >= self._rest_until_mono:
+                    self._begin(_Stage.LOOKING, reading)
+        self.target = min(self.target, most)
+        return self.target
+
+    def cap(self, most: int, now: float) -> None:
+        """Go no higher for a while: the server refused more."""
+        self.target = max(1, min(self.target, most))
+        self._rest(now)
+
+    def _look(self, reading: Reading, most: int) -> None:
+        elapsed_s = reading.now - self._mark.now
+        if elapsed_s < FIRST_LOOK_S or reading.received_bytes == self._mark.received_bytes:
+            return
+        speed_bps = self._speed_bps(reading)
+        is_busy = reading.cpu_s - self._mark.cpu_s > _BUSY_CPU * elapsed_s
+        fills_limit = reading.limit_bps > 0 and speed_bps > _LIMIT_FILLED * reading.limit_bps
+        soon_over = reading.remaining_bytes is None or reading.remaining_bytes < WORTH_S * speed_bps
+        if self.target >= most or is_busy or fills_limit or soon_over:
+            if elapsed_s > 1.0:
+                self._begin(_Stage.LOOKING, reading)
+            return
+        self._before = (self.target, speed_bps)
+        self.target = min(most, self.target * _GROWTH)
+        self._begin(_Stage.SETTLING, reading)
+
+    def _settle(self, reading: Reading) -> None:
+        """Wait until the new connections deliver."""
+        settled = reading.delivering >= min(self.target, reading.connections)
+        if settled or reading.now - self._mark.now > _LONGEST_SETTLING_S:
+            self._begin(_Stage.MEASURING, reading)
+
+    def _measure(self, reading: Reading, most: int) -> None:
+        if reading.now - self._mark.now < _WINDOW_S:
+            return
+        before, before_bps = self._before
+        gain = self._speed_bps(reading) / max(1.0, before_bps)
+        linear = self.target / before
+        if gain >= 1 + (linear - 1) / 4:
+            self._begin(_Stage.LOOKING, reading)
+            if self.target >= most:
+                self._rest(reading.now)
+        elif gain >= 1.15:
+            self.target = max(before + 1, round(before * gain))
+            self._rest(reading.now)
+        else:
+            self.target = before
+            self._rest(reading.now)
+
+    def _rest(self, now: float) -> None:
+        self._stage = _Stage.RESTING
+        self._rest_until_mono = now + _NEXT_TRY_S
+
+    def _begin(self, stage: _Stage, reading: Reading) -> None:
+        self._stage = stage
+        self._mark = reading
+
+    def _speed_bps(self, reading: Reading) -> float:
+        return (reading.received_bytes - self._mark.received_bytes) / max(0.001, reading.now - self._mark.now)

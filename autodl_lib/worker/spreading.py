@@ -1,0 +1,152 @@
+"""The connections that help a transfer: how many, each at which piece, and which of them is not worth its place.
+
+Runs as: the task's owner.  Talks to: its transfer; decides by ramp and steering.
+Invariants: no source gets more connections than it was granted; the last connection at work is never closed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from autodl_lib.worker.ramp import Ramp, Reading
+from autodl_lib.worker.segment import Segment
+from autodl_lib.worker.steering import Flow, Piece, crawler, next_piece
+
+if TYPE_CHECKING:
+    from autodl_lib.worker.transfer import Transfer
+
+LEAST_FILE_BYTES = 256 * 1024
+"""A smaller file is never fetched in pieces."""
+_STEER_EVERY_S = 0.05
+
+
+class Spreading:
+    """Steers the connections of one transfer whose version and size are known."""
+
+    def __init__(self, transfer: Transfer, now: float) -> None:
+        self.has_spread = False
+        """Whether there ever was a second connection."""
+        self._transfer = transfer
+        self._ramp = Ramp(self._reading(now))
+        self._next_mono = now + _STEER_EVERY_S
+
+    def wake_mono(self) -> float:
+        """Return when `steer` has something to do by time alone."""
+        return self._next_mono
+
+    def steer(self, now: float) -> None:
+        """Open and close connections as it pays.
+
+        Raises: OSError.
+        """
+        self._next_mono = now + _STEER_EVERY_S
+        target = self._ramp.decide(self._reading(now))
+        while len(self._transfer.segments) > target:
+            self._close(self._slowest(now))
+        while len(self._transfer.segments) < target and self._open(now):
+            pass
+        if len(self._transfer.segments) > 1:
+            self._replace_crawler(now)
+
+    def obey_grants(self, now: float) -> None:
+        """Close the connections that a source has beyond its grant.
+
+        Raises: OSError.
+        """
+        for source in self._transfer.sources.all:
+            while source.connections > source.granted and len(self._transfer.segments) > 1:
+                mine = [s for s in self._transfer.segments.values() if s.source is source]
+                self._close(min(mine, key=lambda segment: segment.speed_bps(now)))
+
+    def lost_one(self, now: float) -> None:
+        """A connection failed: go on with those that are left, for a while."""
+        self._ramp.cap(len(self._transfer.segments), now)
+
+    def absorb(self, gap_start: int) -> None:
+        """Let the connection before a gap go on into it, where its response goes that far."""
+        transfer = self._transfer
+        for segment in transfer.segments.values():
+            if segment.end == gap_start and segment.is_cut_short() and segment.rival is None:
+                gap_end = next((end for start, end in transfer.missing() if start == gap_start), gap_start)
+                reach = gap_end if segment.natural_end is None else min(gap_end, segment.natural_end)
+                segment.end = max(gap_start, reach)
+                return
+
+    def _reading(self, now: float) -> Reading:
+        transfer = self._transfer
+        size = transfer.version.size if transfer.version is not None else None
+        asked = transfer.job.options.connections
+        most = transfer.sources.most_connections()
+        return Reading(
+            now=now,
+            received_bytes=transfer.received_bytes,
+            remaining_bytes=None if size is None else size - transfer.bytes_done(),
+            connections=len(transfer.segments),
+            delivering=sum(1 for segment in transfer.segments.values() if segment.received_bytes),
+            cpu_s=time.process_time(),
+            limit_bps=transfer.limit_bps(),
+            most=most if asked is None else min(most, asked),
+        )
+
+    def _flows(self, now: float) -> list[tuple[Segment, Flow]]:
+        size = self._transfer.version.size if self._transfer.version is not None else None
+        return [
+            (
+                segment,
+                Flow(
+                    key=key,
+                    position=segment.reach(),
+                    end=segment.end if segment.end is not None else size or 0,
+                    speed_bps=segment.speed_bps(now),
+                    age_s=now - segment.begun_mono,
+                    in_race=segment.rival is not None,
+                ),
+            )
+            for key, segment in enumerate(self._transfer.segments.values())
+        ]
+
+    def _open(self, now: float) -> bool:
+        """Start one connection more where there is work for it."""
+        source = self._transfer.sources.for_range(now)
+        if source is None:
+            return False
+        flows = self._flows(now)
+        piece = next_piece(self._transfer.missing(), [flow for _, flow in flows], source.delay_s)
+        if piece is None:
+            return False
+        segment = self._transfer.open_range(source, piece.start, piece.end, now)
+        if segment is None:
+            return False
+        self.has_spread = self._transfer.was_assembled = True
+        self._share(flows, piece, segment)
+        return True
+
+    @staticmethod
+    def _share(flows: list[tuple[Segment, Flow]], piece: Piece, taker: Segment) -> None:
+        for victim, flow in flows:
+            if flow.key != piece.victim:
+                continue
+            if piece.is_race:
+                victim.rival, taker.rival = taker, victim
+            else:
+                victim.end = piece.start
+
+    def _replace_crawler(self, now: float) -> None:
+        flows = self._flows(now)
+        delay_s = max((segment.source.delay_s for segment, _ in flows), default=0.0)
+        key = crawler([flow for _, flow in flows], delay_s)
+        if key is None:
+            return
+        [segment] = [segment for segment, flow in flows if flow.key == key]
+        if not segment.received_bytes:
+            segment.source.failed(now)
+        self._close(segment)
+        self._open(now)
+
+    def _slowest(self, now: float) -> Segment:
+        return min(self._transfer.segments.values(), key=lambda segment: segment.speed_bps(now))
+
+    def _close(self, segment: Segment) -> None:
+        self._transfer.close_segment(segment)
+        self.absorb(segment.position)
