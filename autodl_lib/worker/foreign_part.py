@@ -30,7 +30,6 @@ ARIA2_SUFFIX = ".aria2"
 _BUFFER_BYTES = 1024 * 1024
 _COPY_BYTES = 64 * 1024 * 1024
 _MAX_CONTROL_BYTES = 4 * 1024 * 1024
-_MAX_TOTAL_BYTES = 2**63 - 1
 _CONTROL_HEAD = "4s I I Q Q I"
 """EXT, INFO HASH LENGTH (0, or this is a torrent's), PIECE LENGTH, TOTAL LENGTH, UPLOAD LENGTH, BITFIELD LENGTH."""
 
@@ -144,7 +143,7 @@ def parse_aria2_control(content: bytes) -> Aria2Progress | None:
     if head is None or len(content) < 2 + head.size:
         return None
     _, info_hash_length, piece_bytes, total_bytes, _, bitfield_length = head.unpack_from(content, 2)
-    if info_hash_length != 0 or piece_bytes == 0 or total_bytes > _MAX_TOTAL_BYTES:
+    if info_hash_length != 0 or piece_bytes == 0:
         return None
     bitfield = content[2 + head.size :][:bitfield_length]
     pieces = -(-total_bytes // piece_bytes)

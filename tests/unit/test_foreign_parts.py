@@ -148,11 +148,12 @@ def test_zeros_that_aria2_calls_complete_are_believed(tmp_path: Path, opened: Op
         b"",
         b"\0\1",
         b"\0\2" + control("111", len(CONTENT))[2:],
-        control("111", len(CONTENT))[:-6],
+        control("111", len(CONTENT))[:-5],
         control("111", len(CONTENT), piece=0),
         control("1" * 9, len(CONTENT)),
         control("111", 2**64 - 1),
         control("111", len(CONTENT), info_hash=b"h" * 20),
+        control("111", len(CONTENT))[:9] + b"\x14" + control("111", len(CONTENT))[10:],
         b"<html>" * 100,
     ],
 )
@@ -178,7 +179,13 @@ def test_a_control_file_is_read_as_it_was_written(bits: str, piece: int, cut: in
     assert progress.complete_bytes == min(len((bits + "0").partition("0")[0]) * piece, total)
 
 
-def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_only_the_part(path: str, flags: int) -> int:
+        assert path == str(tmp_path / "f")
+        return really_open(path, flags)
+
+    really_open = os.open
+    monkeypatch.setattr(os, "open", open_only_the_part)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
