@@ -151,7 +151,7 @@ class _Interpreter:
         elif size_bytes is not None and pieces_num != -(-size_bytes // pieces.length_bytes):
             reason = "they don't fit its size"
         if reason is not None:
-            self._note(f"its {pieces_num} hashes of pieces are not used: {reason}")
+            self._note(f"its hashes of pieces ({pieces_num}) are not used: {reason}")
             return None
         return pieces
 

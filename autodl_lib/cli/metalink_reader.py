@@ -21,6 +21,8 @@ MAX_URLS = 20_000
 _MAX_DEPTH = 32
 _LAST = 999_999
 _NAMESPACES = {"urn:ietf:params:xml:ns:metalink": 4, "http://www.metalinker.org/": 3}
+_CONTAINERS = ("files", "verification", "resources")
+"""What Metalink 3 has around the elements that are the same in both."""
 _SEPARATOR = " "
 
 
@@ -141,9 +143,9 @@ class _Reader:
         if "?" in path:
             return []
         if _NAMESPACES[self._namespace] == 3:
-            if path[:1] != ["files"]:
+            if path[:1] != ["files"] or path[-1] in _CONTAINERS:
                 return []
-            path = [step for step in path if step not in ("files", "verification", "resources")]
+            path = [step for step in path if step not in _CONTAINERS]
         return path
 
     def _add_url(self, text: str, attributes: dict[str, str]) -> None:

@@ -162,8 +162,12 @@ def task(task_id: int = 17, state: str = "enqueued", **fields: Any) -> dict[str,
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
-    """Make an environment in which nothing of the machine's own autodl is found."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "AUTODL_"))}
+    """Make an environment in which nothing of the machine's own autodl is found, and no proxy."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("XDG_", "AUTODL_")) and not name.lower().endswith("_proxy")
+    }
     return {**kept, "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "runtime"), "TERM": "dumb", **variables}
 
 
