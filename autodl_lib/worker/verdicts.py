@@ -1,6 +1,6 @@
 """What a failed transfer means: libcurl's results, HTTP and FTP replies and OS errors, each through one table.
 
-Runs as: the task's owner.  Talks to: nobody; no I/O.
+Runs as: the task's owner.  Talks to: nobody; see connect_words for the one look at /proc/net.
 Invariants: a message is one sentence for the task's owner and never holds a secret: libcurl's own words are
 used only for codes whose words are known to be harmless, and are redacted all the same.
 Known limits: a TLS alert that a later try would not meet again counts as final.
@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from autodl_lib.contract.errors import BadUrl
-from autodl_lib.contract.failures import FailureCode
+from autodl_lib.contract.failures import RETRYABLE, FailureCode
+from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
 from autodl_lib.contract.urls import check_url, redact_url
+from autodl_lib.worker.connect_words import PROXY_LOGIN, FailureWords, connect_words
 
 _MESSAGE_LENGTH = 1000
 _USERINFO = re.compile(r"//[^/?#\s]*@")
@@ -30,6 +32,10 @@ class Verdict:
     message: str
     http_status: int | None = None
     retry_after_s: float | None = None
+
+    def may_pass(self) -> bool:
+        """Tell whether another try makes sense."""
+        return self.code in RETRYABLE
 
 
 class TaskFailed(Exception):
@@ -50,11 +56,10 @@ class CurlResult:
     status: int | None
 
 
-_FailureWords = tuple[FailureCode, str]
-
-_CURL: dict[int, _FailureWords] = {
+_CURL: dict[int, FailureWords] = {
     1: (FailureCode.BAD_URL, "this URL's protocol can't be downloaded"),
     3: (FailureCode.BAD_URL, "the URL is malformed: {detail}"),
+    4: (FailureCode.BAD_URL, "this machine's libcurl can't do what the task asks of it"),
     5: (FailureCode.NAME_RESOLUTION, "could not resolve the name of the proxy"),
     6: (FailureCode.NAME_RESOLUTION, "could not resolve the host name of {host}"),
     7: (FailureCode.CONNECT, "could not connect to {host} port {port}: {reason}"),
@@ -78,6 +83,8 @@ _CURL: dict[int, _FailureWords] = {
     33: (FailureCode.PROTOCOL, "{host} can't resume this file"),
     35: (FailureCode.TLS, "could not agree on a secure connection with {host}: {detail}"),
     36: (FailureCode.PROTOCOL, "{host} can't resume this file"),
+    43: (FailureCode.BAD_URL, "libcurl does not take what the task asks of it"),
+    45: (FailureCode.CONNECT, "the network interface or local address that was asked for can't be used: {reason}"),
     47: (FailureCode.REDIRECT, "{host} redirects too often"),
     52: (FailureCode.NETWORK, "{host} closed the connection without an answer"),
     53: (FailureCode.TLS, "the TLS library's engine was not found"),
@@ -104,11 +111,11 @@ _CURL: dict[int, _FailureWords] = {
     92: (FailureCode.NETWORK, "the HTTP/2 stream from {host} broke"),
     95: (FailureCode.NETWORK, "the HTTP/3 connection to {host} broke"),
     96: (FailureCode.CONNECT, "could not open a QUIC connection to {host} port {port}"),
-    97: (FailureCode.CONNECT, "the proxy would not connect to {host}"),
+    97: (FailureCode.CONNECT, "the proxy would not connect to {host} port {port}"),
 }
 """CURLcode to failure. Source: curl.se/libcurl/c/libcurl-errors.html."""
 
-_CURL_DEFAULT: _FailureWords = (FailureCode.NETWORK, "the transfer from {host} failed (libcurl error {code})")
+_CURL_DEFAULT: FailureWords = (FailureCode.NETWORK, "the transfer from {host} failed (libcurl error {code})")
 
 CANNOT_RESUME = frozenset({31, 33, 36})
 """CURLcodes that say the server can't continue a file where it was left."""
@@ -151,18 +158,19 @@ def host_and_port(url: str) -> tuple[str, str]:
     return host, port
 
 
-def curl_verdict(result: CurlResult, url: str) -> Verdict:
+def curl_verdict(result: CurlResult, url: str, options: TransferOptions = NO_OPTIONS) -> Verdict:
     """Say what libcurl's failure means for the task."""
     host, port = host_and_port(url)
     code, words = _CURL.get(result.code, _CURL_DEFAULT)
+    connecting = connect_words(result.code, result.message, result.os_errno, options)
     if result.code == 1 and result.status is not None and 300 <= result.status < 400:
         code, words = FailureCode.REDIRECT, "{host} redirects to a protocol that can't be downloaded from"
     elif result.code == 1 and "HTTP/0.9" in result.message:
         code, words = FailureCode.PROTOCOL, "{host} does not answer in HTTP"
     elif result.code == 60 and url.lower().startswith("sftp"):
         words = "the SSH host key of {host} is not the one in ~/.ssh/known_hosts, or is not there"
-    elif result.code == 35 and result.os_errno in (errno.ECONNRESET, errno.EPIPE):
-        code = FailureCode.NETWORK
+    elif connecting is not None:
+        code, words = connecting
     elif result.code in _FTP_REPLIED and result.status is not None and url.lower().startswith("ftp"):
         code, words = _FTP.get(result.status, code), words + " (FTP reply {status})"
     message = words.format(
@@ -179,10 +187,10 @@ def curl_verdict(result: CurlResult, url: str) -> Verdict:
 def http_verdict(status: int, reason: str, retry_after_s: float | None) -> Verdict:
     """Say what a final HTTP status other than success means for the task."""
     code = FailureCode.REDIRECT if 300 <= status < 400 else _HTTP.get(status, FailureCode.HTTP_ERROR)
-    words = reason or _standard_reason(status)
+    words = f"the server answered {status} {reason or _standard_reason(status)}".rstrip()
     return Verdict(
         code=code,
-        message=f"the server answered {status} {words}".rstrip()[:_MESSAGE_LENGTH],
+        message=(f"{PROXY_LOGIN} (407)" if status == 407 else words)[:_MESSAGE_LENGTH],
         http_status=status,
         retry_after_s=retry_after_s if code is FailureCode.SERVER_BUSY else None,
     )
