@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import peers
@@ -53,20 +54,24 @@ def play(case: str, folder: Path, server: Nginx, arguments: argparse.Namespace) 
     """Set up a case, measure it, take it down."""
     folder.mkdir()
     with ExitStack() as stack:
-        ours = Ours(folder / "daemon", durable=not arguments.not_durable, byte_url=server.base + "byte.bin")
+        saved = folder / "saved"
+        byte_url = server.base + "byte.bin"
+        ours = Ours(folder / "daemon", saved, durable=not arguments.not_durable, byte_url=byte_url)
         stack.callback(ours.end)
         sizes = Sizes(large_mib=arguments.mib, small_files=arguments.files)
         stage = Stage(folder=folder, nginx=server, ours=ours, sizes=sizes)
         scene = _narrowed(stack.enter_context(CASES[case](stage)), arguments.only)
         plan = Plan(rounds=arguments.rounds, seed=arguments.seed, timeout_s=arguments.timeout)
-        table = measure(scene, ours, folder / "saved", plan)
+        table = measure(scene, ours, plan)
         return report.evaluate(case, scene, table, ours.upkeep())
 
 
 def _narrowed(scene: Scene, only: str | None) -> Scene:
     if only is None:
         return scene
-    return replace(scene, programs=[program for program in scene.programs if re.search(only, program.name)])
+    programs = [program for program in scene.programs if re.search(only, program.name)]
+    left = {program.name for program in programs}
+    return replace(scene, programs=programs, targets=[target for target in scene.targets if target.of in left])
 
 
 def about(arguments: argparse.Namespace) -> dict[str, object]:
@@ -92,6 +97,8 @@ def main() -> None:
     for name, value in run.items():
         print(f"{name}: {value}")
     results = []
+    if arguments.dir is not None:
+        arguments.dir.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="autodl-bench-", dir=arguments.dir or "/var/tmp"))
     scratch.chmod(0o755)  # nginx reads it as its own user
     try:

@@ -15,10 +15,11 @@ from ours import Ours
 from peers import Program
 from servers import MIB, Nginx, Steered, make_file, make_small_files, steered, warm
 
-CONNECTIONS = (8, 16)
-"""What autodl is run with besides its default, which is DEFAULT_CONNECTIONS."""
+from autodl_lib.contract.settings import TransferSection
 
-DEFAULT_CONNECTIONS = 4
+CONNECTIONS = (8, 16)
+"""What autodl is run with besides its default."""
+
 _SMALL_BYTES = 10 * 1024
 _LIMITED_BYTES = 32 * MIB
 
@@ -144,7 +145,7 @@ def limited(stage: Stage) -> Iterator[Scene]:
         variants = _variants(stage.ours, url)
         bounds = [
             Bound(name=f"{count} connections x 2 MiB/s", seconds=_LIMITED_BYTES / (count * 2 * MIB))
-            for count in (DEFAULT_CONNECTIONS, *CONNECTIONS)
+            for count in (TransferSection().connections, *CONNECTIONS)
         ]
         targets = [
             Target(text="within 10% of connections x limit", of=variant.name, against=(bound.name,), factor=1 / 0.9)

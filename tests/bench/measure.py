@@ -22,6 +22,7 @@ from pathlib import Path
 from cases import Scene
 from ours import Ours
 from peers import Program
+from support.waiting import wait_until
 
 _SAID_BYTES = 2000
 
@@ -44,8 +45,9 @@ class Plan:
     timeout_s: float
 
 
-def measure(scene: Scene, ours: Ours, folder: Path, plan: Plan) -> list[Runs]:
+def measure(scene: Scene, ours: Ours, plan: Plan) -> list[Runs]:
     """Run a scene's programs; return their runs in the scene's order."""
+    folder = ours.saved
     table = [Runs(program=program) for program in scene.programs]
     order = [runs for runs in table if runs.program.is_installed]
     shuffler = random.Random(plan.seed)
@@ -68,7 +70,12 @@ def measure(scene: Scene, ours: Ours, folder: Path, plan: Plan) -> list[Runs]:
 
 
 def _prepare(scene: Scene, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    def is_removed() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    # A worker may be removing parts of a cancelled task there.
+    wait_until(is_removed, "the folder of the last program is removed")
     folder.mkdir()
     os.sync()
     scene.reset()

@@ -10,6 +10,7 @@ Known limits: resident pages that are shared with the forkserver are counted in 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -22,16 +23,18 @@ from support.daemon import AUTODL, Daemon
 from support.processes import Gone
 
 _LOOK_EVERY_S = 0.25
+_IDS_A_COMMAND = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handles:
-    """What the workers that live have open, all together."""
+    """What the workers that live have open: the most of any one; files and folders of tasks in all of them."""
 
     workers: int
-    fds: int
-    inet_sockets: int
-    files: int
+    most_fds: int
+    most_inet_sockets: int
+    task_files: int
+    task_folders: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,7 @@ class Upkeep:
     daemon_start_s: float
     first_get_s: float
     fixed_cost_s: float
-    worker_peak_rss_mib: float
+    worker_peak_rss_mib: float | None
     before: Handles
     after: Handles
 
@@ -52,8 +55,8 @@ class Upkeep:
 class Ours:
     """A running private daemon."""
 
-    def __init__(self, folder: Path, *, durable: bool, byte_url: str) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, saved: Path, *, durable: bool, byte_url: str) -> None:
+        self.saved = saved
         folder.mkdir(parents=True)
         config = f"[transfer]\ndurable = {str(durable).lower()}\n"
         self._daemon = Daemon(folder, config=config, arguments=("--private",))
@@ -61,10 +64,10 @@ class Ours:
         began_mono = time.monotonic()
         self._daemon.start()
         self._daemon_start_s = time.monotonic() - began_mono
-        self._manager = self._daemon.family().manager
         self._first_get_s = self._get_byte(byte_url)
+        self._manager = self._daemon.family().manager
         self._fixed_cost_s = self._get_byte(byte_url)
-        self._before = self.handles()
+        self._before = self._after = self._handles()
 
     def program(self, *arguments: str, connections: int | None = None) -> Program:
         """Return the row of `autodl get`."""
@@ -94,17 +97,7 @@ class Ours:
             over.set()
             watcher.join()
             self._look()
-
-    def handles(self) -> Handles:
-        """Count what the workers have open now."""
-        workers = fds = sockets = files = 0
-        for worker in self._workers():
-            with contextlib.suppress(*Gone):
-                fds += worker.num_fds()
-                sockets += len(worker.net_connections("inet"))
-                files += len(worker.open_files())
-                workers += 1
-        return Handles(workers=workers, fds=fds, inet_sockets=sockets, files=files)
+            self._after = self._handles()
 
     def upkeep(self) -> Upkeep:
         """Return what was seen since the start."""
@@ -112,20 +105,16 @@ class Ours:
             daemon_start_s=self._daemon_start_s,
             first_get_s=self._first_get_s,
             fixed_cost_s=self._fixed_cost_s,
-            worker_peak_rss_mib=max(self._peaks_mib.values(), default=0.0),
+            worker_peak_rss_mib=max(self._peaks_mib.values(), default=None),
             before=self._before,
-            after=self.handles(),
+            after=self._after,
         )
 
     def give_up(self) -> None:
         """Drop what a command that was ended has left in the queue."""
         left = [str(task["id"]) for task in self._daemon.tasks() if task["finished_at"] is None]
-        if left:
-            self._daemon.autodl("cancel", *left)
-
-    def log_end(self) -> str:
-        """Return the end of the daemon's log."""
-        return self._daemon.log_end()
+        for first in range(0, len(left), _IDS_A_COMMAND):
+            self._daemon.autodl("cancel", *left[first : first + _IDS_A_COMMAND])
 
     def end(self) -> None:
         """End the daemon and all that belongs to it."""
@@ -143,6 +132,27 @@ class Ours:
         with contextlib.suppress(*Gone):
             return [child for child in forkserver.children() if child != self._manager]
         return []
+
+    def _handles(self) -> Handles:
+        """Count what the workers have open now."""
+        fds, sockets, files, folders = [0], [0], 0, 0
+        workers = self._workers()
+        for worker in workers:
+            with contextlib.suppress(*Gone, FileNotFoundError):
+                fds.append(worker.num_fds())
+                sockets.append(len(worker.net_connections("inet")))
+                for entry in Path(f"/proc/{worker.pid}/fd").iterdir():
+                    # Of what is deleted by now, the link still says where it was.
+                    if os.readlink(entry).startswith(str(self.saved)):
+                        folders += entry.is_dir()
+                        files += not entry.is_dir()
+        return Handles(
+            workers=len(workers),
+            most_fds=max(fds),
+            most_inet_sockets=max(sockets),
+            task_files=files,
+            task_folders=folders,
+        )
 
     def _look(self) -> None:
         for worker in self._workers():

@@ -73,7 +73,7 @@ def small_files(url_list: Path, curl_config: Path) -> list[Program]:
     """Return what fetches many small files."""
     urls, config = str(url_list), str(curl_config)
     return [
-        program("floor (one connection)", "floor", (*_FLOOR, "-i", urls)),
+        program("floor (8 connections)", "floor", (*_FLOOR, "-i", urls)),
         program("curl (one by one)", "curl", ("curl", "-sS", "-K", config)),
         program("curl -Z (16)", "curl", ("curl", "-sS", "-Z", "--parallel-max", "16", "-K", config)),
         program("aria2c -j16", "aria2c", ("aria2c", "-q", "-j16", "-i", urls)),

@@ -33,13 +33,20 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A target, and how autodl did; None where there is nothing to compare."""
+    """A target, and how autodl did: at most `limit` is met; None where there is nothing to compare."""
 
     of: str
     text: str
-    seconds: float | None
-    limit_s: float | None
-    met: bool | None
+    value: float | None
+    limit: float | None
+    unit: str
+
+    @property
+    def word(self) -> str:
+        """How that is said."""
+        if self.value is None or self.limit is None:
+            return "nothing to compare"
+        return "met" if self.value <= self.limit else "MISSED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +98,7 @@ def evaluate(case: str, scene: Scene, table: list[Runs], upkeep: Upkeep) -> Resu
         )
         for bound in scene.bounds
     ]
-    verdicts = [_judge(target, medians) for target in scene.targets]
+    verdicts = [_judge(target, medians) for target in scene.targets] + _judge_worker(upkeep)
     return Result(
         case=case, title=scene.title, size_bytes=scene.size_bytes, rows=rows, verdicts=verdicts, upkeep=upkeep
     )
@@ -99,10 +106,20 @@ def evaluate(case: str, scene: Scene, table: list[Runs], upkeep: Upkeep) -> Resu
 
 def _judge(target: Target, medians: dict[str, float]) -> Verdict:
     rivals = [seconds for name, seconds in medians.items() if name.startswith(target.against)]
-    mine = medians.get(target.of)
     limit_s = min(rivals) * target.factor if rivals else None
-    met = None if mine is None or limit_s is None else mine <= limit_s
-    return Verdict(of=target.of, text=target.text, seconds=mine, limit_s=limit_s, met=met)
+    return Verdict(of=target.of, text=target.text, value=medians.get(target.of), limit=limit_s, unit="s")
+
+
+def _judge_worker(upkeep: Upkeep) -> list[Verdict]:
+    if upkeep.worker_peak_rss_mib is None:
+        return []
+    before, after = upkeep.before, upkeep.after
+    found = [
+        ("peak memory <= 40 MiB", upkeep.worker_peak_rss_mib, _MEMORY_TARGET_MIB, "MiB"),
+        ("no file of a task left open", after.task_files, 0, "files"),
+        ("no more sockets than after one task", after.most_inet_sockets, max(1, before.most_inet_sockets), "sockets"),
+    ]
+    return [Verdict(of="worker", text=text, value=value, limit=limit, unit=unit) for text, value, limit, unit in found]
 
 
 def text(result: Result) -> str:
@@ -133,26 +150,25 @@ def _counted(troubles: list[str]) -> list[tuple[str, int]]:
 
 
 def _verdict_text(verdict: Verdict) -> str:
-    if verdict.met is None or verdict.seconds is None or verdict.limit_s is None:
-        return f"target  {verdict.of:12} {verdict.text:36} nothing to compare"
-    word = "met" if verdict.met else "MISSED"
-    return f"target  {verdict.of:12} {verdict.text:36} {verdict.seconds:6.2f} s of {verdict.limit_s:6.2f} s  {word}"
+    line = f"target  {verdict.of:12} {verdict.text:36}"
+    if verdict.value is None or verdict.limit is None:
+        return f"{line} {verdict.word}"
+    return f"{line} {verdict.value:6.2f} of {verdict.limit:6.2f} {verdict.unit:8} {verdict.word}"
 
 
 def _upkeep_text(upkeep: Upkeep) -> list[str]:
-    word = "met" if upkeep.worker_peak_rss_mib <= _MEMORY_TARGET_MIB else "MISSED"
     return [
-        f"target  {'worker':12} {'peak memory <= 40 MiB':36} {upkeep.worker_peak_rss_mib:6.1f} MiB  {word}",
-        f"open in workers before: {_handles_text(upkeep.before)}; after: {_handles_text(upkeep.after)}",
+        f"open before: {_handles_text(upkeep.before)}",
+        f"open after:  {_handles_text(upkeep.after)}",
         f"not in the times above: daemon's start {upkeep.daemon_start_s:.2f} s, first get of a byte"
-        f" {upkeep.first_get_s:.2f} s; in each of them: a warm get of a byte, {upkeep.fixed_cost_s:.2f} s",
+        f" {upkeep.first_get_s:.2f} s; in each of autodl's: a warm get of a byte, {upkeep.fixed_cost_s:.2f} s",
     ]
 
 
 def _handles_text(handles: Handles) -> str:
     return (
-        f"{handles.fds} descriptors of {handles.workers} worker(s),"
-        f" {handles.inet_sockets} sockets, {handles.files} files"
+        f"{handles.workers} worker(s), none with more than {handles.most_fds} descriptors and"
+        f" {handles.most_inet_sockets} sockets; of tasks {handles.task_files} files, {handles.task_folders} folders"
     )
 
 
@@ -166,4 +182,9 @@ def summary(results: list[Result]) -> str:
 
 def save(path: Path, run: dict[str, object], results: list[Result]) -> None:
     """Write everything as one JSON document; `run` says on what and how it was measured."""
-    path.write_text(json.dumps({"run": run, "cases": [asdict(result) for result in results]}, indent=1) + "\n")
+    path.write_text(json.dumps({"run": run, "cases": [_document(result) for result in results]}, indent=1) + "\n")
+
+
+def _document(result: Result) -> dict[str, object]:
+    verdicts = [{**asdict(verdict), "verdict": verdict.word} for verdict in result.verdicts]
+    return {**asdict(result), "verdicts": verdicts}
