@@ -36,6 +36,8 @@ COMMANDS: dict[str, Entry] = {
     "clear": Entry(module="queue"),
     "stats": Entry(module="stats"),
     "max-tasks": Entry(module="queue"),
+    "limit": Entry(module="limits"),
+    "set-url": Entry(module="limits"),
     "daemon": Entry(module="daemon", help="Run the daemon in the foreground."),
 }
 

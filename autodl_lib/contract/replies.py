@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task
 
 
@@ -103,4 +104,50 @@ class MaxTasksNum:
     max_tasks_num: int
 
 
-Reply = Greeting | Ids | Task | TaskPage | Watching | TaskLog | Explanation | Hold | Count | Statistics | MaxTasksNum
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLimit:
+    """A task's own limit, in bytes a second, 0 for none."""
+
+    id: int
+    limit_rate_bps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Answer to limit: what counts now, in bytes a second, 0 for none.
+
+    `user_bps` is what `user` may take with all downloads together, `own_bps` what they have set of it
+    themselves; `tasks` are those that were asked for.
+    """
+
+    daemon_bps: int
+    user: str
+    user_bps: int
+    own_bps: int
+    tasks: tuple[TaskLimit, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlSet:
+    """Answer to set_url: the state that the task is in, and how it goes on."""
+
+    id: int
+    state: TaskState
+    next: str
+
+
+Reply = (
+    Greeting
+    | Ids
+    | Task
+    | TaskPage
+    | Watching
+    | TaskLog
+    | Explanation
+    | Hold
+    | Count
+    | Statistics
+    | MaxTasksNum
+    | Limits
+    | UrlSet
+)

@@ -311,8 +311,72 @@ class Priority:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """Show limits in bytes a second, or change them at once: yours, a task's, the whole daemon's."""
+
+    method: ClassVar[str] = "limit"
+    access: ClassVar[Access] = Access.OWNER
+    errors: ClassVar[tuple[type[AutodlError], ...]] = (InvalidParams, NoSuchTask, WrongState, NotAllowed, ShuttingDown)
+    changes: ClassVar[bool] = True
+
+    rate_bps: int | None = param(
+        "the new limit, 0 for none; not given, the present one is shown",
+        default=None,
+        metavar="RATE",
+        unit="B/s",
+        minimum=0,
+    )
+    ids: tuple[int, ...] = param(
+        "the limit of this task; may be repeated",
+        default=(),
+        cli=("--id",),
+        metavar="ID",
+        minimum=1,
+        max_items=MAX_IDS,
+    )
+    daemon: bool = param(
+        "the limit of all downloads together (administrators change it)", default=False, cli=("--daemon",)
+    )
+    user: str | None = param(
+        "the limit of this user's downloads together (administrators)",
+        default=None,
+        cli=("--user",),
+        metavar="NAME",
+        max_length=256,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetUrl:
+    """Give a task another URL of the same file; what it has downloaded is kept."""
+
+    method: ClassVar[str] = "set_url"
+    access: ClassVar[Access] = Access.OWNER
+    errors: ClassVar[tuple[type[AutodlError], ...]] = (BadUrl, NoSuchTask, WrongState, ShuttingDown)
+    changes: ClassVar[bool] = True
+
+    id: int = param("the task's number", metavar="ID", minimum=1)
+    url: str = param("where the file is now", metavar="URL", max_length=MAX_URL_LENGTH)
+
+
 Request = (
-    Add | Status | List | Watch | Log | Explain | Pause | Resume | Cancel | Retry | Clear | Stats | MaxTasks | Priority
+    Add
+    | Status
+    | List
+    | Watch
+    | Log
+    | Explain
+    | Pause
+    | Resume
+    | Cancel
+    | Retry
+    | Clear
+    | Stats
+    | MaxTasks
+    | Priority
+    | Limit
+    | SetUrl
 )
 
 REQUESTS: tuple[type[Request], ...] = (
@@ -330,6 +394,8 @@ REQUESTS: tuple[type[Request], ...] = (
     Stats,
     MaxTasks,
     Priority,
+    Limit,
+    SetUrl,
 )
 
 REQUEST_BY_METHOD: dict[str, type[Request]] = {request.method: request for request in REQUESTS}

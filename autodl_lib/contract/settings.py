@@ -22,7 +22,7 @@ class TransferSection:
 
     connections: int = param("connections for one file, at most", default=4, minimum=1, maximum=256)
     connections_per_host: int = param(
-        "connections to one host over all tasks, at most", default=16, minimum=1, maximum=4096
+        "connections to one host over all tasks of all users, at most", default=16, minimum=1, maximum=4096
     )
     connect_timeout_s: float = param(
         "give up connecting after so long", default=30.0, minimum=0.1, maximum=3600, unit="s"
@@ -49,6 +49,12 @@ class RetrySection:
     )
     max_delay_s: float = param(
         "never wait longer, unless the server asks for it", default=600.0, minimum=0.01, unit="s"
+    )
+    no_progress_limit_s: float = param(
+        "give up a task that has only failed for so long, without progress; 0 is no limit",
+        default=604800.0,
+        minimum=0,
+        unit="s",
     )
 
 

@@ -46,6 +46,7 @@ class TaskEvent(StrEnum):
     CANCEL = "cancel"
     CLEAR = "clear"
     RETRY = "retry"
+    SET_URL = "set_url"
 
 
 INITIAL_STATES = frozenset({TaskState.ENQUEUED, TaskState.PAUSED})
@@ -75,6 +76,12 @@ TRANSITIONS: dict[tuple[TaskState, TaskEvent], TaskState] = {
     (TaskState.FAILED, TaskEvent.CANCEL): TaskState.CANCELLED,
     (TaskState.CANCELLED, TaskEvent.RETRY): TaskState.ENQUEUED,
     (TaskState.CLEARED, TaskEvent.RETRY): TaskState.ENQUEUED,
+    # Another URL for the same file: a worker that has the task lets go of it (interrupt) and goes on from there.
+    (TaskState.ENQUEUED, TaskEvent.SET_URL): TaskState.ENQUEUED,
+    (TaskState.DOWNLOADING, TaskEvent.SET_URL): TaskState.DOWNLOADING,
+    (TaskState.RETRYING, TaskEvent.SET_URL): TaskState.ENQUEUED,
+    (TaskState.PAUSED, TaskEvent.SET_URL): TaskState.PAUSED,
+    (TaskState.FAILED, TaskEvent.SET_URL): TaskState.FAILED,
 }
 
 SETTLED = frozenset({TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELLED, TaskState.CLEARED})

@@ -6,19 +6,22 @@ Invariants: every question is bounded by an index and a limit; none walks all ta
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from autodl_lib.contract.replies import LogEntry
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
-from autodl_lib.store.rows import Leftover, TaskSpec, task_spec, task_view
+from autodl_lib.store.rows import Leftover, SetRates, TaskSpec, task_spec, task_view
 from autodl_lib.store.statements import SQL
 from autodl_lib.store.transaction import RESPONSE_BUCKET_S, RESPONSE_WINDOW_S
 
 LOG_LIMIT = 10_000
+HOSTS_LIMIT = 1000
 
 
 class Reader:
@@ -61,9 +64,25 @@ class Reader:
         rows = self._connection.execute(SQL["events_of"], (task_id, LOG_LIMIT)).fetchall()
         return tuple(LogEntry(at=at, event=event, state=state, detail=detail) for at, event, state, detail in rows)
 
-    def waiting(self, uid: Uid, limit: int) -> list[TaskId]:
-        """Return a user's enqueued tasks, the next to run first."""
-        return [TaskId(row[0]) for row in self._connection.execute(SQL["waiting"], (uid, limit))]
+    def waiting(self, uid: Uid, limit: int) -> list[tuple[TaskId, str]]:
+        """Return a user's enqueued tasks with their hosts, the next to run first."""
+        return self._connection.execute(SQL["waiting"], (uid, limit)).fetchall()
+
+    def waiting_elsewhere(self, uid: Uid, closed: Set[str], limit: int) -> list[tuple[TaskId, str]]:
+        """Return a user's enqueued tasks of all hosts but the closed ones, the next to run first.
+
+        Costs a step for each host, not for each task of a closed one. Of a user's hosts, the first
+        HOSTS_LIMIT are looked at, in the order of their names.
+        """
+        rows = self._connection.execute(SQL["waiting_hosts"], {"uid": uid, "limit": HOSTS_LIMIT}).fetchall()
+        hosts = [host for (host,) in rows if host not in closed]
+        merged = heapq.merge(*[self._waiting_at(uid, host, limit) for host in hosts])
+        return [(task_id, host) for _, task_id, host in itertools.islice(merged, limit)]
+
+    def _waiting_at(self, uid: Uid, host: str, limit: int) -> Iterator[tuple[int, TaskId, str]]:
+        """Yield a host's tasks, the next to run first: one, and only where that one is taken, more of them."""
+        yield from self._connection.execute(SQL["waiting_at"], (uid, host, 1, 0)).fetchall()
+        yield from self._connection.execute(SQL["waiting_at"], (uid, host, limit, 1)).fetchall()
 
     def waiting_before(self, task: Task) -> int:
         """Return how many enqueued tasks of the same user come before a task (10,000 at most)."""
@@ -98,6 +117,15 @@ class Reader:
     def holds(self) -> dict[Uid, float | None]:
         """Return whose queues are held, and until when."""
         return {Uid(uid): until for uid, until in self._connection.execute(SQL["holds"])}
+
+    def rate_limits(self) -> dict[Uid, SetRates]:
+        """Return the limits that were set while a daemon ran."""
+        rows = self._connection.execute(SQL["rate_limits"])
+        return {Uid(uid): SetRates(own_bps=own, ceiling_bps=ceiling) for uid, own, ceiling in rows}
+
+    def limit_rates(self, task_ids: Iterable[TaskId]) -> dict[TaskId, int]:
+        """Return the own limits of these tasks, in bytes a second, 0 for none."""
+        return dict(self._connection.execute(SQL["limit_rates"], (json.dumps(list(task_ids)),)).fetchall())
 
     def counts(self) -> list[tuple[Uid, TaskState, int]]:
         """Return how many tasks each user has in each state; walks an index of all tasks."""

@@ -52,7 +52,16 @@ class TaskSpec:
     bytes_done: int
     streak: int
     host: str
+    stuck_since: float | None = None
     options: TransferOptions = NO_OPTIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetRates:
+    """What was set for a user while the daemon ran, by themselves and by an administrator; 0 is none."""
+
+    own_bps: int = 0
+    ceiling_bps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +76,10 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An event that moves a task, and what became known with it; None leaves a column as it is."""
+    """An event that moves a task, and what became known with it; None leaves a column as it is.
+
+    `host` is that of a new `url`; `stuck_since` is when it began to fail without progress.
+    """
 
     event: TaskEvent
     detail: str | None = None
@@ -77,6 +89,7 @@ class Change:
     forget_part: bool = False
     dest: str | None = None
     url: str | None = None
+    host: str | None = None
     bytes_done: int | None = None
     bytes_total: int | None = None
     http_status: int | None = None
@@ -84,6 +97,7 @@ class Change:
     retry_at: float | None = None
     started_at: float | None = None
     streak: int | None = None
+    stuck_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +161,7 @@ def task_spec(row: tuple[Any, ...]) -> TaskSpec:
         streak=row[14],
         host=row[15],
         options=options_from_text(row[16]),
+        stuck_since=row[17],
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from autodl_lib.contract.errors import NoSuchTask, WrongState
 from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want, next_state
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.store.rows import Change, Description, Moved, NewTask, options_to_text
+from autodl_lib.store.rows import Change, Description, Moved, NewTask, SetRates, options_to_text
 from autodl_lib.store.statements import SQL
 
 RESPONSE_WINDOW_S = 600
@@ -26,9 +26,19 @@ _NAMED_MOVES = 10_000
 RESPONSE_BUCKET_S = 5
 
 _KEEPS_ERROR = frozenset(
-    {TaskEvent.DUE, TaskEvent.PAUSE, TaskEvent.RESUME, TaskEvent.INTERRUPT, TaskEvent.CANCEL, TaskEvent.CLEAR}
+    {
+        TaskEvent.DUE,
+        TaskEvent.PAUSE,
+        TaskEvent.RESUME,
+        TaskEvent.INTERRUPT,
+        TaskEvent.CANCEL,
+        TaskEvent.CLEAR,
+        TaskEvent.SET_URL,
+    }
 )
-_KEEPS_IDENTITY = frozenset({TaskEvent.START, TaskEvent.INTERRUPT, TaskEvent.LOSE, TaskEvent.DUE})
+_KEEPS_IDENTITY = frozenset({TaskEvent.START, TaskEvent.INTERRUPT, TaskEvent.LOSE, TaskEvent.DUE, TaskEvent.SET_URL})
+_BEGINS_ANEW = frozenset({TaskEvent.FINISH, TaskEvent.RETRY, TaskEvent.RESUME, TaskEvent.SET_URL})
+"""After these, what failed before says nothing any more about how long a task has been stuck."""
 _WANT_AFTER = {
     TaskEvent.PAUSE: Want.PAUSE,
     TaskEvent.CANCEL: Want.CANCEL,
@@ -210,6 +220,13 @@ class Transaction:
             self.apply(task_id, Change(event=TaskEvent.DUE))
         return len(due)
 
+    def enqueue_network_down(self, limit: int) -> int:
+        """Queue again, at most `limit`, the tasks that wait because there was no network; return how many."""
+        waiting = self._connection.execute(SQL["waiting_for_network"], (limit,)).fetchall()
+        for (task_id,) in waiting:
+            self.apply(task_id, Change(event=TaskEvent.DUE, detail="the network is back"))
+        return len(waiting)
+
     def recover(self) -> int:
         """After a start: give back what the last daemon had running; return how many tasks that were."""
         running = self._connection.execute(SQL["downloading_tasks"]).fetchall()
@@ -251,6 +268,14 @@ class Transaction:
         """Add bytes taken from the network to a user's account of the day."""
         self._connection.execute(SQL["add_traffic"], (uid, int(time.time()) // 86400, received_bytes))
 
+    def set_rates(self, uid: Uid, rates: SetRates) -> None:
+        """Record the limits that were set for a user, or for the daemon."""
+        self._connection.execute(SQL["set_rate_limit"], (uid, rates.own_bps, rates.ceiling_bps))
+
+    def set_limit_rate(self, task_id: TaskId, limit_rate_bps: int) -> None:
+        """Change a task's own limit."""
+        self._connection.execute(SQL["set_limit_rate"], (limit_rate_bps, task_id))
+
     def hold(self, uid: Uid, until: float | None) -> None:
         """Hold a user's queue until an epoch second, or until it is lifted (None)."""
         self._connection.execute(SQL["set_hold"], (uid, until))
@@ -272,6 +297,7 @@ def _columns(change: Change, before: dict[str, Any]) -> dict[str, Any]:
     return {
         "want": known("want", want.value if want else None),
         "url": known("url", change.url),
+        "host": known("host", change.host),
         "dir": known("dir", change.dir),
         "name": known("name", change.name),
         "part": known("part", change.part),
@@ -281,7 +307,9 @@ def _columns(change: Change, before: dict[str, Any]) -> dict[str, Any]:
         "bytes_done": known("bytes_done", change.bytes_done),
         "bytes_total": known("bytes_total", change.bytes_total),
         "attempts": before.get("attempts", 0) + (event is TaskEvent.START),
-        "streak": 0 if event is TaskEvent.RETRY else known("streak", change.streak),
+        "streak": 0 if event in (TaskEvent.RETRY, TaskEvent.SET_URL) else known("streak", change.streak),
+        "stuck_since": known("stuck_since", change.stuck_since),
+        "keep_stuck": event not in _BEGINS_ANEW and before.get("keep_stuck", True),
         "http_status": known("http_status", change.http_status),
         "keep_error": event in _KEEPS_ERROR and before.get("keep_error", True),
         "error_code": error.code if error else None,

@@ -18,7 +18,7 @@ from autodl_lib.contract.worker_messages import REPORTS, Report, WorkerState
 from autodl_lib.supervisor.worker_handle import Lease, ReportRefused, Worker
 
 _REPORT_KINDS: dict[str, type[Report]] = {report.type: report for report in REPORTS}
-_ENDS_WORK = frozenset({"ready", "failed", "halted", "finished"})
+_ENDS_WORK = frozenset({"ready", "failed", "halted", "finished", "current"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

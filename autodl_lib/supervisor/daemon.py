@@ -19,15 +19,16 @@ from pathlib import Path
 
 from autodl_lib import __version__
 from autodl_lib.contract.errors import AutodlError
-from autodl_lib.contract.settings import Settings, TransferSection
-from autodl_lib.contract.worker_messages import TransferSettings
+from autodl_lib.contract.settings import Settings
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.access import Access
 from autodl_lib.supervisor.dispatch import Dispatcher
 from autodl_lib.supervisor.handlers.context import Service
 from autodl_lib.supervisor.housekeeping import Housekeeper, IdleExit
 from autodl_lib.supervisor.listener import Listener
+from autodl_lib.supervisor.network_watch import NetworkWatch
 from autodl_lib.supervisor.pool import Pool
+from autodl_lib.supervisor.rate_limits import RateLimits
 from autodl_lib.supervisor.runner import Runner
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import DATABASE
@@ -64,11 +65,13 @@ class Daemon:
         settings = setup.settings
         self._store = Store(setup.state_dir / DATABASE)
         self._runner = Runner(self._store, settings, setup.max_tasks_num or settings.max_tasks_num)
-        self._pool = Pool(self._runner, self._store.tag, _transfer(settings.transfer))
-        self._service = Service(self._store, self._runner, self._pool, settings)
+        self._limits = RateLimits(settings, self._store.read.rate_limits())
+        self._pool = Pool(self._runner, self._store.tag, settings.transfer, self._limits)
+        self._service = Service(self._store, self._runner, self._pool, settings, self._limits)
         self._dispatcher = Dispatcher(self._service)
         self._access = Access(settings.access)
         self._listener = Listener(self._access, self._dispatcher)
+        self._network = NetworkWatch(self._runner.network_came)
         self._housekeeper = Housekeeper(self._store, settings.history)
 
     async def run(self, say_ready: bool) -> None:
@@ -117,6 +120,7 @@ class Daemon:
                 self._runner.attach(self._pool)
                 break
         self._housekeeper.start()
+        self._network.start()
 
     def _watch_idle(self) -> None:
         timeout_s = self._setup.idle_exit_s
@@ -141,7 +145,8 @@ class Daemon:
         self._service.settings = settings
         self._access.configure(settings.access)
         self._housekeeper.configure(settings.history)
-        self._pool.configure(_transfer(settings.transfer))
+        self._limits.configure(settings)
+        self._pool.configure(settings.transfer)
         self._runner.configure(settings)
         if self._setup.max_tasks_num is None:
             self._runner.set_max_tasks(settings.max_tasks_num)
@@ -151,6 +156,7 @@ class Daemon:
         began = time.monotonic()
         self._dispatcher.stopping = True
         self._housekeeper.stop()
+        self._network.close()
         await self._pool.close(STOP_TIMEOUT_S)
         self._service.watchers.close()
         await self._listener.close()
@@ -165,15 +171,3 @@ def _say_ready() -> None:
     null = os.open("/dev/null", os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
-
-
-def _transfer(section: TransferSection) -> TransferSettings:
-    return TransferSettings(
-        connections=section.connections,
-        connect_timeout_s=section.connect_timeout_s,
-        stall_timeout_s=section.stall_timeout_s,
-        min_free_bytes=section.min_free_bytes,
-        durable=section.durable,
-        max_redirects=section.max_redirects,
-        user_agent=section.user_agent or f"autodl/{__version__}",
-    )

@@ -212,6 +212,8 @@ class Outcomes:
             code=report.code,
             streak=lease.streak,
             progressed=report.bytes_done > lease.bytes_before,
+            at=time.time(),
+            stuck_since=lease.stuck_since,
             retry_after_s=report.retry_after_s,
         )
         self._give_up_or_retry(transaction, lease, attempt, report.message, TaskEvent.POSTPONE, kept)
@@ -236,6 +238,8 @@ class Outcomes:
                 code=FailureCode.WORKER_LOST,
                 streak=lease.streak,
                 progressed=bytes_done > lease.bytes_before,
+                at=time.time(),
+                stuck_since=lease.stuck_since,
             )
             message = f"the worker was lost: {loss.reason}"
             self._give_up_or_retry(
@@ -255,17 +259,15 @@ class Outcomes:
     ) -> None:
         decision = decide(attempt, self.retry, random.random())
         error = TaskError(code=attempt.code.value, message=message)
-        if decision.delay_s is None:
-            change = Change(event=TaskEvent.FAIL, error=error, detail=message, streak=decision.streak, **kept)
-        else:
-            change = Change(
-                event=retry_event,
-                error=error,
-                detail=message,
-                streak=decision.streak,
-                retry_at=time.time() + decision.delay_s,
-                **kept,
-            )
+        change = Change(
+            event=TaskEvent.FAIL if decision.delay_s is None else retry_event,
+            error=error,
+            detail=message,
+            streak=decision.streak,
+            stuck_since=decision.stuck_since,
+            retry_at=None if decision.delay_s is None else attempt.at + decision.delay_s,
+            **kept,
+        )
         self._apply_running(transaction, lease, change)
         if decision.delay_s is None:
             logger.info(
@@ -282,7 +284,7 @@ class Outcomes:
         if outcome is TaskEvent.CLEAR and state is TaskState.DOWNLOADING:
             # It began after all, before the order reached it: running downloads are not cleared.
             transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, **kept))
-        elif outcome is not None:
+        elif outcome is not None and outcome is not TaskEvent.INTERRUPT:
             transaction.apply(lease.task_id, Change(event=outcome, **kept))
         elif state is TaskState.DOWNLOADING:
             transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, **kept))

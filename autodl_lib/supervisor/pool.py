@@ -15,13 +15,13 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
+from autodl_lib.contract.settings import TransferSection
 from autodl_lib.contract.states import TaskEvent
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.contract.worker_messages import (
-    Assign,
     Configure,
     Discard,
     Halt,
@@ -29,15 +29,16 @@ from autodl_lib.contract.worker_messages import (
     Progress,
     Publish,
     Retire,
-    TransferSettings,
     WorkerState,
 )
 from autodl_lib.privilege.first_code import WorkerStart
 from autodl_lib.store.rows import Leftover, TaskSpec
 from autodl_lib.supervisor.admission import Admitted, admit
-from autodl_lib.supervisor.assignments import download, removal
+from autodl_lib.supervisor.allotments import Allotments, Orders
+from autodl_lib.supervisor.assignments import download, lease_of, obeyed, removal
 from autodl_lib.supervisor.losses import Loss, losses_of, reason_of
 from autodl_lib.supervisor.queue_link import QueueLink
+from autodl_lib.supervisor.rate_limits import RateLimits
 from autodl_lib.supervisor.scheduler import WorkerView
 from autodl_lib.supervisor.starter import Starter
 from autodl_lib.supervisor.worker_handle import Lease, Worker
@@ -48,6 +49,9 @@ START_RETRY_S = 0.5
 KILL_TIMEOUT_S = 1.0
 BIND_TIMEOUT_S = 60.0
 CHECK_INTERVAL_S = 15.0
+RATE_INTERVAL_S = 1.0
+
+_DISCARDS = frozenset({TaskEvent.CANCEL, TaskEvent.CLEAR})
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +72,9 @@ class Listener(Protocol):
 class Pool:
     """The workers."""
 
-    def __init__(self, listener: Listener, tag: str, settings: TransferSettings) -> None:
+    def __init__(self, listener: Listener, tag: str, settings: TransferSection, limits: RateLimits) -> None:
         self._listener = listener
         self._tag = tag
-        self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._starter = Starter()
         self._link = QueueLink(self._starter, self._take, self._queue_restarted)
@@ -84,18 +87,31 @@ class Pool:
         self._working = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._closing = False
+        self._handed_out: list[tuple[Worker, Lease, TaskSpec]] = []
+        self._rate_timer: asyncio.TimerHandle | None = None
         self.live: dict[TaskId, Progress] = {}
+        self.allotments = Allotments(limits, self._speed_of)
+        self.configure(settings)
 
     # --- what the scheduler sees ---
 
     def views(self) -> tuple[tuple[WorkerView, ...], int]:
         """Return the workers that can take work, those still starting included, and how many are leaving."""
         views = [
-            WorkerView(key=worker.key, uid=worker.uid, load=len(worker.leases), room=worker.room)
+            WorkerView(
+                key=worker.key,
+                uid=worker.uid,
+                load=len(worker.leases),
+                room=worker.room,
+                hosts=self.allotments.hosts.hosts_of(worker.key),
+            )
             for worker in self._workers.values()
             if not worker.retiring
         ]
-        views += [WorkerView(key=key, uid=uid, load=1, room=1) for key, uid in self._starting.items()]
+        views += [
+            WorkerView(key=key, uid=uid, load=1, room=1, hosts=self.allotments.hosts.hosts_of(key))
+            for key, uid in self._starting.items()
+        ]
         return tuple(views), sum(1 for worker in self._workers.values() if worker.retiring)
 
     @property
@@ -128,13 +144,36 @@ class Pool:
     # --- orders ---
 
     def assign(self, worker_key: str, spec: TaskSpec) -> None:
-        """Hand a task to a live worker of its owner."""
-        lease, order = download(spec, self._tag, self._settings.connections)
-        self._hand_to(self._workers[worker_key], lease, order)
+        """Hand a task to a live worker of its owner, with the next `share`."""
+        worker = self._workers[worker_key]
+        lease = lease_of(spec, self._settings)
+        self._give(worker, lease)
+        self.allotments.add(lease, worker_key)
+        self._handed_out.append((worker, lease, spec))
 
     def spawn(self, spec: TaskSpec) -> None:
         """Start a worker for a task's owner and hand it the task."""
-        self._spawn(*download(spec, self._tag, self._settings.connections))
+        lease = lease_of(spec, self._settings)
+        self.allotments.add(lease, self._spawn(lease, spec))
+
+    def share(self, waiting: Mapping[str, int]) -> None:
+        """Share connections and rates between all who have tasks, and send what was handed out its way.
+
+        `waiting` counts, by host, the tasks that could start but for a full host.
+        """
+        self.send(self.allotments.balance(waiting))
+        for worker, lease, spec in self._handed_out:
+            worker.send(download(spec, lease, self._tag, self.allotments.first(lease)))
+        self._handed_out.clear()
+        if self._rate_timer is None and self.allotments.rates.is_active:
+            self._rate_timer = self._loop.call_later(RATE_INTERVAL_S, self._share_rates)
+
+    def send(self, orders: Orders) -> None:
+        """Tell workers what their assignments may take from now on."""
+        for lease, order in orders:
+            worker, held = self._leases.get(lease.task_id, (None, None))
+            if worker is not None and held is lease:
+                worker.send(order)
 
     def discard(self, leftovers: list[Leftover], worker_key: str | None) -> None:
         """Have part files of one user's settled tasks removed, by a worker that lives or a new one."""
@@ -143,7 +182,8 @@ class Pool:
             if worker_key is None:
                 self._spawn(lease, order)
                 return
-            self._hand_to(self._workers[worker_key], lease, order)
+            self._give(self._workers[worker_key], lease)
+            self._workers[worker_key].send(order)
 
     def publish(self, leases: list[Lease]) -> None:
         """Let workers publish: what makes it safe is on disk."""
@@ -154,13 +194,13 @@ class Pool:
                 worker.send(Publish(lease=lease.id))
 
     def halt(self, lease: Lease, outcome: TaskEvent) -> None:
-        """Have a worker let go of a task: keeping its part for PAUSE, discarding it for CANCEL and CLEAR."""
+        """Have a worker let go of a task: discarding its part for CANCEL and CLEAR, else keeping it."""
         lease.outcome = outcome
         lease.halting = True
         worker, _ = self._leases.get(lease.task_id, (None, lease))
         if worker is None:
             return  # it is still starting: the order follows its assignment
-        worker.send(Halt(lease=lease.id, discard=outcome is not TaskEvent.PAUSE))
+        worker.send(Halt(lease=lease.id, discard=outcome in _DISCARDS))
         self._loop.call_later(HALT_TIMEOUT_S, self._kill_if_held, worker, lease)
 
     def retire(self, worker_key: str) -> None:
@@ -175,6 +215,7 @@ class Pool:
         """Forget a lease: what ended it is on disk."""
         lease.phase = LeasePhase.ENDED
         lease.ended.set()
+        self.allotments.end(lease)
         worker, held = self._leases.get(lease.task_id, (None, lease))
         if held is not lease:
             return  # ended before, and the task has been handed out anew
@@ -186,11 +227,13 @@ class Pool:
             worker.move(WorkerState.IDLE)
             worker.idle_timer = self._loop.call_later(IDLE_TIMEOUT_S, self.retire, worker.key)
 
-    def configure(self, settings: TransferSettings) -> None:
-        """Have new settings obeyed from the next assignments on."""
+    def configure(self, settings: TransferSection) -> None:
+        """Have new settings obeyed: limits at the next `share`, the rest from the next assignments on."""
         self._settings = settings
+        self.allotments.hosts.configure(settings.connections_per_host, settings.connections)
+        self.allotments.rates.limits_changed()
         for worker in self._workers.values():
-            worker.send(Configure(settings=settings))
+            worker.send(Configure(settings=obeyed(settings)))
 
     # --- life ---
 
@@ -236,6 +279,8 @@ class Pool:
                     await asyncio.wait_for(self._empty.wait(), KILL_TIMEOUT_S)
         if self._watching is not None:
             self._watching.cancel()
+        if self._rate_timer is not None:
+            self._rate_timer.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
         self._link.close()
@@ -248,9 +293,16 @@ class Pool:
 
     # --- inside ---
 
-    def _hand_to(self, worker: Worker, lease: Lease, order: Assign | Discard) -> None:
-        self._give(worker, lease)
-        worker.send(order)
+    def _speed_of(self, task_id: TaskId) -> int | None:
+        progress = self.live.get(task_id)
+        return progress.speed_bps if progress else None
+
+    def _share_rates(self) -> None:
+        """Now and then, while a rate is shared: who is slow leaves the rest to others."""
+        self._rate_timer = None
+        if self.allotments.rates.is_active:
+            self.send(self.allotments.tick())
+            self._rate_timer = self._loop.call_later(RATE_INTERVAL_S, self._share_rates)
 
     def _give(self, worker: Worker, lease: Lease) -> None:
         self._leases[lease.task_id] = (worker, lease)
@@ -262,13 +314,15 @@ class Pool:
         if worker.state is WorkerState.IDLE:
             worker.move(WorkerState.BUSY)
 
-    def _spawn(self, lease: Lease, order: Assign | Discard) -> None:
+    def _spawn(self, lease: Lease, work: TaskSpec | Discard) -> str:
+        """Start a worker with its first work; return its key."""
         key = secrets.token_hex(8)
         self._starting[key] = lease.uid
         self._leases[lease.task_id] = (None, lease)
-        self._run(self._start_worker(key, lease.uid, lease, order))
+        self._run(self._start_worker(key, lease.uid, lease, work))
+        return key
 
-    async def _start_worker(self, key: str, uid: Uid, lease: Lease, order: Assign | Discard) -> None:
+    async def _start_worker(self, key: str, uid: Uid, lease: Lease, work: TaskSpec | Discard) -> None:
         start = WorkerStart(
             uid=uid,
             key=key,
@@ -293,9 +347,13 @@ class Pool:
         self._workers[key] = worker
         worker.on_exit(lambda: self._ended(worker))
         self._loop.call_later(BIND_TIMEOUT_S, self._kill_if_unbound, worker)
+        worker.send(Configure(settings=obeyed(self._settings)))
         if lease.phase is not LeasePhase.ENDED:
             self._give(worker, lease)
-        worker.send(Configure(settings=self._settings), order)
+            if isinstance(work, Discard):
+                worker.send(work)
+            else:
+                worker.send(download(work, lease, self._tag, self.allotments.first(lease)))
         if lease.outcome is not None:
             self.halt(lease, lease.outcome)
         if self._closing:
@@ -313,6 +371,12 @@ class Pool:
         for item in admission.reports:
             if isinstance(item.report, Progress):
                 self.live[item.lease.task_id] = item.report
+                continue
+            orders = self.allotments.take(item)
+            if orders is None:
+                self.distrust(item.worker, "yielded without a grant, or not to it")
+            elif orders:
+                self.send(orders)
         if admission.reports:
             await self._listener.reported(admission.reports)
         self._listener.changed()

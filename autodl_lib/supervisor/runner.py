@@ -12,18 +12,31 @@ import logging
 import time
 from typing import assert_never
 
+from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskEvent, TaskState
 from autodl_lib.contract.task import Uid
-from autodl_lib.contract.worker_messages import LeasePhase
+from autodl_lib.contract.worker_messages import Failed, LeasePhase
 from autodl_lib.store.rows import Moved, TaskSpec
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.admission import Admitted
+from autodl_lib.supervisor.host_holds import HostHolds
 from autodl_lib.supervisor.losses import Loss
+from autodl_lib.supervisor.next_tasks import Closed, Need, next_tasks
 from autodl_lib.supervisor.outcomes import Outcomes
 from autodl_lib.supervisor.pool import Pool
 from autodl_lib.supervisor.retry import MAX_RETRY_AFTER_S
-from autodl_lib.supervisor.scheduler import AssignTask, RetireWorker, Snapshot, SpawnWorker, UserQueue, WorkerView, plan
+from autodl_lib.supervisor.scheduler import (
+    AssignTask,
+    MakeRoom,
+    RetireWorker,
+    Snapshot,
+    SpawnWorker,
+    UserQueue,
+    WorkerView,
+    plan,
+)
+from autodl_lib.supervisor.worker_handle import Lease
 
 EVERYBODY = Uid(-1)
 """The uid that stands for all users' queues in a hold."""
@@ -56,9 +69,12 @@ class Runner:
         self._due_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
         self._due_task: asyncio.Future[int] | None = None
+        self._network_task: asyncio.Future[int] | None = None
         self._leftovers = True
         self.max_tasks_num = max_tasks_num
         self.holds = store.read.holds()
+        self.host_holds = HostHolds()
+        self._host_timer: asyncio.TimerHandle | None = None
         self.pool: Pool | None = None
         store.listen(self._committed)
 
@@ -101,6 +117,17 @@ class Runner:
             return False, None
         return True, None if None in found else max(until for until in found if until is not None)
 
+    def network_came(self) -> None:
+        """The machine's network has changed: tasks that wait for it are due."""
+        if self._network_task is None:
+            self._network_task = self._store.write(lambda transaction: transaction.enqueue_network_down(_DUE_BATCH))
+            self._network_task.add_done_callback(self._network_done)
+
+    def _network_done(self, done: asyncio.Future[int]) -> None:
+        self._network_task = None
+        if not done.cancelled() and done.exception() is None and done.result():
+            self.network_came()
+
     def set_max_tasks(self, number: int) -> None:
         """Change how many tasks may run at once; running ones beyond it go on to their end."""
         self.max_tasks_num = number
@@ -110,6 +137,9 @@ class Runner:
 
     async def reported(self, batch: list[Admitted]) -> None:
         """Record reports, then do what follows from them."""
+        for item in batch:
+            if isinstance(item.report, Failed) and item.report.retry_after_s is not None:
+                self._leave_alone(item.lease, item.report)
         recorded = await self._outcomes.record(batch)
         if self.pool is None:
             return
@@ -161,11 +191,19 @@ class Runner:
         if self._leftovers:
             self._remove_leftovers(pool, views)
             views, leaving = pool.views()
-        users = self._users(pool, views)
-        snapshot = Snapshot(slots=self.max_tasks_num, workers=views, leaving=leaving, users=users)
+        hosts = pool.allotments.hosts
+        snapshot = Snapshot(
+            slots=self.max_tasks_num,
+            workers=views,
+            leaving=leaving,
+            users=self._users(pool, views),
+            host_limit=hosts.limit,
+            host_room=hosts.room(),
+        )
         actions = plan(snapshot)
-        wanted = [action.task_id for action in actions if not isinstance(action, RetireWorker)]
+        wanted = [action.task_id for action in actions if isinstance(action, AssignTask | SpawnWorker)]
         specs = self._store.read.specs(wanted) if wanted else {}
+        short: dict[str, int] = {}
         for action in actions:
             match action:
                 case AssignTask(worker_key=key, task_id=task_id):
@@ -178,8 +216,11 @@ class Runner:
                         pool.spawn(specs[task_id])
                 case RetireWorker(worker_key=key):
                     pool.retire(key)
+                case MakeRoom(host=host, tasks=tasks):
+                    short[host] = tasks
                 case _:
                     assert_never(action)
+        pool.share(short)
 
     def _count_turn(self, spec: TaskSpec) -> None:
         self._served[spec.uid] = next(self._turns)
@@ -187,18 +228,21 @@ class Runner:
     def _users(self, pool: Pool, views: tuple[WorkerView, ...]) -> tuple[UserQueue, ...]:
         busy = sum(1 for view in views if view.load)
         room = sum(max(0, view.room - view.load) for view in views if view.load)
-        need = max(0, self.max_tasks_num - busy) + room
-        if need == 0:
+        slots = max(0, self.max_tasks_num - busy)
+        if slots + room == 0:
             return ()
         now = time.time()
         leased = pool.leased()
         limit = self._settings.limits.running or self.max_tasks_num
+        full = {host for host, free in pool.allotments.hosts.room().items() if free <= 0}
+        held = self.host_holds.closed(time.monotonic())
         users = []
         for uid in self._store.counters.users_with([TaskState.ENQUEUED]):
             if self._is_held(uid, now):
                 continue
-            head = self._store.read.waiting(uid, need + pool.leased_by(uid))
-            waiting = tuple(task_id for task_id in head if task_id not in leased)[:need]
+            at = {host for view in views if view.uid == uid for host in view.hosts} if full else frozenset[str]()
+            need = Need(tasks=slots + room, slots=slots, leased=leased, leased_by_user=pool.leased_by(uid))
+            waiting = next_tasks(self._store.read, uid, need, Closed(held=held, full=full, at=at))
             if waiting:
                 users.append(UserQueue(uid=uid, waiting=waiting, served=self._served.get(uid, 0), running_limit=limit))
         return tuple(users)
@@ -221,6 +265,28 @@ class Runner:
 
     def _is_held(self, uid: Uid, now: float) -> bool:
         return any(_active(self.holds[key], now) for key in (uid, EVERYBODY) if key in self.holds)
+
+    def _leave_alone(self, lease: Lease, report: Failed) -> None:
+        """A server asked to be asked later: that is for all tasks of its host."""
+        if report.code is not FailureCode.SERVER_BUSY or not report.retry_after_s:
+            return
+        host = lease.sources[min(report.source, len(lease.sources) - 1)]
+        self.host_holds.hold(host, report.retry_after_s, time.monotonic())
+        self._set_host_timer()
+
+    def _set_host_timer(self) -> None:
+        """Plan again when the next host may be asked again."""
+        if self._host_timer is not None:
+            self._host_timer.cancel()
+            self._host_timer = None
+        end_mono = self.host_holds.next_end_mono()
+        if end_mono is not None:
+            self._host_timer = self._loop.call_later(_delay(end_mono - time.monotonic()), self._host_is_open)
+
+    def _host_is_open(self) -> None:
+        self.host_holds.closed(time.monotonic())
+        self._set_host_timer()
+        self.changed()
 
     def _set_hold_timer(self) -> None:
         """Plan again when the next hold runs out, whoever's it is."""

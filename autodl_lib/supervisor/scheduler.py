@@ -2,26 +2,33 @@
 
 Runs as: the supervisor.  Talks to: nobody; no I/O.
 Order: users by turn (who was served longest ago goes first), then priority, then age. A worker belongs
-to one user, so another user's turn may first need an idle worker to retire.
-Invariants: never more busy workers than slots, never more workers than slots; held users get nothing.
+to one user, so another user's turn may first need an idle worker to retire. A task whose host has no
+connection free is passed over, but for a worker that is on that host already: there it costs none.
+Invariants: never more busy workers than slots, never more workers than slots; held users get nothing;
+no host gets more workers than it has room for.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from autodl_lib.contract.task import TaskId, Uid
 
+WaitingTask = tuple[TaskId, str]
+"""A task and the host of its URL."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerView:
-    """A live worker: `load` is how many assignments it has, `room` how many it may have at once."""
+    """A live worker: `load` is how many assignments it has, `room` how many it may have at once, and where it is."""
 
     key: str
     uid: Uid
     load: int
     room: int
+    hosts: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +36,24 @@ class UserQueue:
     """A user with tasks waiting, best first; `served` orders the turns, lower goes first."""
 
     uid: Uid
-    waiting: tuple[TaskId, ...]
+    waiting: tuple[WaitingTask, ...]
     served: int
     running_limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What `plan` decides from; `leaving` counts workers that are on their way out but still there."""
+    """What `plan` decides from; `leaving` counts workers that are on their way out but still there.
+
+    `host_room` is how many connections are free on each host in use; on any other there are `host_limit`.
+    """
 
     slots: int
     workers: tuple[WorkerView, ...]
     leaving: int
     users: tuple[UserQueue, ...]
+    host_limit: int = 1_000_000
+    host_room: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,59 +79,132 @@ class RetireWorker:
     worker_key: str
 
 
-Action = AssignTask | SpawnWorker | RetireWorker
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeRoom:
+    """So many tasks could start, had their host connections free: those who use several should share."""
+
+    host: str
+    tasks: int
+
+
+Action = AssignTask | SpawnWorker | RetireWorker | MakeRoom
+
+
+@dataclass(slots=True)
+class _Line:
+    """A user's queue while a plan is made; `blocked` are those at the front whose host is full, by host.
+
+    The number before a task is its place in the queue.
+    """
+
+    user: UserQueue
+    open: deque[tuple[int, TaskId, str]]
+    blocked: dict[str, deque[tuple[int, TaskId]]] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.open and not self.blocked
 
 
 @dataclass(slots=True)
 class _Board:
     """The pieces while a plan is made; `promised` places become free by themselves, when workers have left."""
 
+    snapshot: Snapshot
     free: int
     places: int
     promised: int
+    room: dict[str, int]
     idle: dict[Uid, list[str]] = field(default_factory=dict)
-    busy_count: dict[Uid, int] = field(default_factory=dict)
+    busy_count: Counter[Uid] = field(default_factory=Counter)
+    busy_at: set[tuple[Uid, str]] = field(default_factory=set)
+    short: Counter[str] = field(default_factory=Counter)
     actions: list[Action] = field(default_factory=list)
+
+    def has_room(self, host: str) -> bool:
+        return self.room.get(host, self.snapshot.host_limit) > 0
+
+    def occupy(self, uid: Uid, host: str) -> None:
+        self.room[host] = self.room.get(host, self.snapshot.host_limit) - 1
+        self.busy_at.add((uid, host))
 
 
 def plan(snapshot: Snapshot) -> list[Action]:
     """Return what to do now, in order; an empty list when nothing can or need be done."""
     places = snapshot.slots - len(snapshot.workers) - snapshot.leaving
     board = _Board(
+        snapshot=snapshot,
         free=snapshot.slots - sum(1 for worker in snapshot.workers if worker.load),
         places=places,
         promised=max(0, snapshot.slots - len(snapshot.workers)) - max(0, places),
+        room=dict(snapshot.host_room),
     )
     for worker in snapshot.workers:
         if worker.load:
-            board.busy_count[worker.uid] = board.busy_count.get(worker.uid, 0) + 1
+            board.busy_count[worker.uid] += 1
+            board.busy_at.update((worker.uid, host) for host in worker.hosts)
         else:
             board.idle.setdefault(worker.uid, []).append(worker.key)
-    queues = {user.uid: deque(user.waiting) for user in snapshot.users}
-    unserved = _fill_slots(snapshot, board, queues)
-    if not unserved:
-        _hand_ahead(snapshot, board, queues)
-    _shrink(snapshot, board)
+    lines = {
+        user.uid: _Line(user, deque((place, *task) for place, task in enumerate(user.waiting)))
+        for user in snapshot.users
+    }
+    _fill_slots(board, lines)
+    if not any(_is_unserved(board, line) for line in lines.values()):
+        _hand_ahead(board, lines)
+    board.actions += [MakeRoom(host=host, tasks=count) for host, count in board.short.items()]
+    _shrink(board)
     return board.actions
 
 
-def _fill_slots(snapshot: Snapshot, board: _Board, queues: dict[Uid, deque[TaskId]]) -> bool:
-    """Give free slots to users by turn; return whether a user waits who has nothing running at all."""
-    turns = deque(sorted(snapshot.users, key=lambda user: user.served))
+def _fill_slots(board: _Board, lines: dict[Uid, _Line]) -> None:
+    """Give free slots to users by turn."""
+    turns = deque(sorted(lines.values(), key=lambda line: line.user.served))
     while turns and board.free > 0:
-        user = turns.popleft()
-        waiting = queues[user.uid]
-        if not waiting or board.busy_count.get(user.uid, 0) >= user.running_limit:
+        line = turns.popleft()
+        uid = line.user.uid
+        if board.busy_count[uid] >= line.user.running_limit:
             continue
-        if not _start(user.uid, waiting[0], board):
+        head = _first_with_room(board, line)
+        if head is None:
+            _ask_for_room(board, line)
             continue
-        waiting.popleft()
+        _, task_id, host = head
+        if not _start(uid, task_id, board):
+            continue
+        line.open.popleft()
         board.free -= 1
-        board.busy_count[user.uid] = board.busy_count.get(user.uid, 0) + 1
-        turns.append(user)
-    return any(
-        queues[user.uid] and user.running_limit > 0 and not board.busy_count.get(user.uid) for user in snapshot.users
-    )
+        board.busy_count[uid] += 1
+        board.occupy(uid, host)
+        turns.append(line)
+
+
+def _first_with_room(board: _Board, line: _Line) -> tuple[int, TaskId, str] | None:
+    """Return a user's best task whose host has room; those before it are set aside as blocked."""
+    while line.open:
+        place, task_id, host = head = line.open[0]
+        if board.has_room(host):
+            return head
+        line.blocked.setdefault(host, deque()).append((place, task_id))
+        line.open.popleft()
+    return None
+
+
+def _ask_for_room(board: _Board, line: _Line) -> None:
+    """A user has free slots and nothing but tasks of full hosts: count what could start there."""
+    left = min(board.free, line.user.running_limit - board.busy_count[line.user.uid])
+    for host, tasks in line.blocked.items():
+        wanted = min(left, len(tasks), board.free - board.short[host])
+        if wanted > 0:
+            board.short[host] += wanted
+            left -= wanted
+
+
+def _is_unserved(board: _Board, line: _Line) -> bool:
+    """Return whether a user who has nothing running at all could have, once a slot is free."""
+    if board.busy_count[line.user.uid] or line.user.running_limit <= 0:
+        return False
+    return any(board.has_room(host) for _, _, host in line.open)
 
 
 def _start(uid: Uid, task_id: TaskId, board: _Board) -> bool:
@@ -142,24 +227,78 @@ def _start(uid: Uid, task_id: TaskId, board: _Board) -> bool:
     return False
 
 
-def _hand_ahead(snapshot: Snapshot, board: _Board, queues: dict[Uid, deque[TaskId]]) -> None:
+def _hand_ahead(board: _Board, lines: dict[Uid, _Line]) -> None:
     """Fill the room of busy workers, evenly, so that small files need no round trip each."""
-    rooms = {worker.key: worker.room - worker.load for worker in snapshot.workers if worker.load}
-    workers = [worker for worker in snapshot.workers if worker.load]
+    awaited = _awaited_hosts(board, lines)
+    workers = [worker for worker in board.snapshot.workers if worker.load and worker.room > worker.load]
+    rooms = {worker.key: worker.room - worker.load for worker in workers}
+    hosts = {worker.key: set(worker.hosts) for worker in workers}
     while workers:
         left = []
         for worker in workers:
-            waiting = queues.get(worker.uid)
-            if waiting and rooms[worker.key] > 0:
-                rooms[worker.key] -= 1
-                board.actions.append(AssignTask(worker_key=worker.key, task_id=waiting.popleft()))
-                left.append(worker)
+            line = lines.get(worker.uid)
+            if line is None or line.is_empty or rooms[worker.key] <= 0:
+                continue
+            task = _take_for(board, line, hosts[worker.key], awaited)
+            if task is None:
+                continue
+            _, task_id, host = task
+            if host not in hosts[worker.key]:
+                hosts[worker.key].add(host)
+                board.occupy(worker.uid, host)
+            rooms[worker.key] -= 1
+            board.actions.append(AssignTask(worker_key=worker.key, task_id=task_id))
+            left.append(worker)
         workers = left
 
 
-def _shrink(snapshot: Snapshot, board: _Board) -> None:
+def _awaited_hosts(board: _Board, lines: dict[Uid, _Line]) -> set[str]:
+    """Return the full hosts that a user waits for who has nothing running there: others take no more of them ahead.
+
+    Else one user's worker could stay on a host for as long as that user has small files of it.
+    """
+    awaited: set[str] = set()
+    for line in lines.values():
+        uid = line.user.uid
+        if board.free > 0:
+            wanted = set(line.blocked)
+        elif not board.busy_count[uid] and line.user.running_limit > 0:
+            wanted = {host for _, _, host in line.open}.union(line.blocked)
+        else:
+            continue
+        awaited.update(host for host in wanted if (uid, host) not in board.busy_at and not board.has_room(host))
+    return awaited
+
+
+def _take_for(board: _Board, line: _Line, at: set[str], awaited: set[str]) -> tuple[int, TaskId, str] | None:
+    """Take the best task of a user that a busy worker can have ahead; `at` is the hosts where it is already."""
+    head = None
+    while line.open:
+        place, task_id, host = line.open[0]
+        if host not in awaited and (host in at or board.has_room(host)):
+            head = line.open[0]
+            break
+        line.blocked.setdefault(host, deque()).append((place, task_id))
+        line.open.popleft()
+    best = head[0] if head else None
+    best_host = None
+    for host in line.blocked if len(line.blocked) < len(at) else at:
+        if host in at and host in line.blocked and host not in awaited:
+            place = line.blocked[host][0][0]
+            if best is None or place < best:
+                best, best_host = place, host
+    if best_host is None:
+        return line.open.popleft() if head else None
+    tasks = line.blocked[best_host]
+    place, task_id = tasks.popleft()
+    if not tasks:
+        del line.blocked[best_host]
+    return place, task_id, best_host
+
+
+def _shrink(board: _Board) -> None:
     """Retire idle workers where there are more workers than slots."""
-    excess = len(snapshot.workers) - snapshot.slots
+    excess = len(board.snapshot.workers) - board.snapshot.slots
     retired = sum(1 for action in board.actions if isinstance(action, RetireWorker))
     for keys in board.idle.values():
         while keys and retired < excess:

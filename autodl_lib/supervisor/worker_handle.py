@@ -48,7 +48,11 @@ class ReportRefused(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Lease:
-    """One assignment; `outcome` is what its owner has asked for meanwhile (PAUSE, CANCEL or CLEAR)."""
+    """One assignment; `outcome` is what its owner has asked for meanwhile (PAUSE, CANCEL, CLEAR or INTERRUPT).
+
+    `sources` is the host of its URL and of each mirror, `connections` what it wants there, `limit_rate_bps`
+    its own limit; `grants` counts the grants that it was sent.
+    """
 
     id: str
     task_id: TaskId
@@ -56,6 +60,11 @@ class Lease:
     streak: int
     bytes_before: int
     identity: FileIdentity | None
+    stuck_since: float | None = None
+    sources: tuple[str, ...] = ()
+    connections: int = 1
+    limit_rate_bps: int = 0
+    grants: int = 0
     may_be_current: bool = False
     phase: LeasePhase = LeasePhase.ASSIGNED
     assigned_at: float = field(default_factory=time.time)
@@ -138,7 +147,7 @@ class Worker:
         """Bound what a worker says: some reports an assignment, and progress by the second."""
         if report.type != "progress":
             lease.reports += 1
-            if lease.reports > MAX_REPORTS_PER_LEASE:
+            if lease.reports > MAX_REPORTS_PER_LEASE + lease.grants:
                 raise ReportRefused(f"more than {MAX_REPORTS_PER_LEASE} reports for one assignment")
             return
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Who runs next: the limits that no plan may break, whatever the queue, and whose turn it is."""
+"""Who runs next: the limits that no plan may break, whatever the queue, whose turn it is, and what full hosts do."""
 
 from __future__ import annotations
 
@@ -10,33 +10,55 @@ from hypothesis import strategies as st
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.supervisor.scheduler import (
     AssignTask,
+    MakeRoom,
     RetireWorker,
     Snapshot,
     SpawnWorker,
     UserQueue,
+    WaitingTask,
     WorkerView,
     plan,
 )
+
+HOST_LIMIT = 3
+HOSTS = ["a:80", "b:80", "c:80"]
 
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     uids = st.integers(1, 4)
+    hosts = st.sampled_from(HOSTS)
+    loads = [draw(st.integers(0, 4)) for _ in range(draw(st.integers(0, 8)))]
     workers = tuple(
-        WorkerView(key=f"w{n}", uid=Uid(draw(uids)), load=draw(st.integers(0, 4)), room=draw(st.integers(1, 6)))
-        for n in range(draw(st.integers(0, 8)))
+        WorkerView(
+            key=f"w{n}",
+            uid=Uid(draw(uids)),
+            load=load,
+            room=draw(st.integers(1, 6)),
+            hosts=draw(st.frozensets(hosts, min_size=1, max_size=load)) if load else frozenset(),
+        )
+        for n, load in enumerate(loads)
     )
     numbers = iter(range(1, 1000))
     users = tuple(
         UserQueue(
             uid=Uid(uid),
-            waiting=tuple(TaskId(next(numbers)) for _ in range(draw(st.integers(0, 8)))),
+            waiting=tuple((TaskId(next(numbers)), draw(hosts)) for _ in range(draw(st.integers(0, 8)))),
             served=draw(st.integers(0, 50)),
             running_limit=draw(st.integers(1, 8)),
         )
         for uid in draw(st.lists(uids, unique=True))
     )
-    return Snapshot(slots=draw(st.integers(1, 8)), workers=workers, leaving=draw(st.integers(0, 4)), users=users)
+    used = Counter(host for worker in workers for host in worker.hosts)
+    more = {host: draw(st.integers(0, 3)) for host in used}
+    return Snapshot(
+        slots=draw(st.integers(1, 8)),
+        workers=workers,
+        leaving=draw(st.integers(0, 4)),
+        users=users,
+        host_limit=HOST_LIMIT,
+        host_room={host: HOST_LIMIT - count - more[host] for host, count in used.items()},
+    )
 
 
 @given(snapshots())
@@ -44,7 +66,10 @@ def test_a_plan_breaks_no_limit(snapshot: Snapshot) -> None:
     actions = plan(snapshot)
     workers = {worker.key: worker for worker in snapshot.workers}
     queues = {user.uid: user for user in snapshot.users}
-    owner = {task_id: user.uid for user in snapshot.users for task_id in user.waiting}
+    owner = {task_id: user.uid for user in snapshot.users for task_id, _ in user.waiting}
+    host_of = {task_id: host for user in snapshot.users for task_id, host in user.waiting}
+    at = {worker.key: set(worker.hosts) for worker in snapshot.workers}
+    newcomers: Counter[str] = Counter()
     load = Counter({worker.key: worker.load for worker in snapshot.workers})
     busy_of = Counter(worker.uid for worker in snapshot.workers if worker.load)
     spawned, retired, given_out = 0, set(), []
@@ -58,16 +83,24 @@ def test_a_plan_breaks_no_limit(snapshot: Snapshot) -> None:
                 else:
                     assert load[key] < workers[key].room, "only as much ahead as there is room"
                 load[key] += 1
+                newcomers[host_of[task_id]] += host_of[task_id] not in at[key]
+                at[key].add(host_of[task_id])
                 given_out.append(task_id)
             case SpawnWorker(uid=uid, task_id=task_id):
                 assert owner[task_id] == uid
                 spawned += 1
                 busy_of[uid] += 1
+                newcomers[host_of[task_id]] += 1
                 given_out.append(task_id)
             case RetireWorker(worker_key=key):
                 assert not load[key], "only idle workers are retired"
                 assert key not in retired
                 retired.add(key)
+            case MakeRoom(host=host, tasks=count):
+                assert 0 < count <= snapshot.slots
+                assert snapshot.host_room.get(host, HOST_LIMIT) - newcomers[host] <= 0, "only where there is none"
+    for host, count in newcomers.items():
+        assert count <= max(0, snapshot.host_room.get(host, HOST_LIMIT)), "never more workers than the host has room"
     assert len(given_out) == len(set(given_out)), "no task twice"
     begun = {worker.uid for worker in snapshot.workers if worker.load}
     busy_before = sum(1 for worker in snapshot.workers if worker.load)
@@ -79,7 +112,10 @@ def test_a_plan_breaks_no_limit(snapshot: Snapshot) -> None:
         assert busy_of[uid] <= max(user.running_limit, before), "never more than the user's limit"
     for user in snapshot.users:
         mine = [task_id for task_id in given_out if owner[task_id] == user.uid]
-        assert mine == list(user.waiting[: len(mine)]), "best first"
+        for host in HOSTS:
+            of_host = [task_id for task_id, where in user.waiting if where == host]
+            taken = [task_id for task_id in mine if host_of[task_id] == host]
+            assert taken == of_host[: len(taken)], "best first"
     assert begun is not None
 
 
@@ -87,13 +123,18 @@ def test_a_plan_breaks_no_limit(snapshot: Snapshot) -> None:
 def test_no_slot_stays_free_while_somebody_could_use_it(snapshot: Snapshot) -> None:
     actions = plan(snapshot)
     started = [a for a in actions if isinstance(a, SpawnWorker | AssignTask)]
-    if actions or not any(user.waiting for user in snapshot.users):
+    if any(not isinstance(action, MakeRoom) for action in actions) or not any(user.waiting for user in snapshot.users):
         return
     assert not started
     busy = Counter(worker.uid for worker in snapshot.workers if worker.load)
     if sum(busy.values()) >= snapshot.slots:
         return
-    able = [user for user in snapshot.users if user.waiting and busy[user.uid] < user.running_limit]
+    able = [
+        user
+        for user in snapshot.users
+        if any(snapshot.host_room.get(host, HOST_LIMIT) > 0 for _, host in user.waiting)
+        and busy[user.uid] < user.running_limit
+    ]
     places = snapshot.slots - len(snapshot.workers) - snapshot.leaving
     nothing_to_retire = all(worker.load for worker in snapshot.workers)
     # A worker that is leaving makes the place that is waited for.
@@ -104,10 +145,12 @@ def idle_pool(slots: int, users: list[UserQueue]) -> Snapshot:
     return Snapshot(slots=slots, workers=(), leaving=0, users=tuple(users))
 
 
+def tasks(uid: int, count: int, host: str = "host:80", first: int = 0) -> tuple[WaitingTask, ...]:
+    return tuple((TaskId(uid * 1000 + n), host) for n in range(first, first + count))
+
+
 def queue(uid: int, count: int, served: int = 0, limit: int = 100) -> UserQueue:
-    return UserQueue(
-        uid=Uid(uid), waiting=tuple(TaskId(uid * 1000 + n) for n in range(count)), served=served, running_limit=limit
-    )
+    return UserQueue(uid=Uid(uid), waiting=tasks(uid, count), served=served, running_limit=limit)
 
 
 @given(st.integers(1, 12), st.integers(1, 5))
@@ -144,3 +187,37 @@ def test_nothing_is_handed_ahead_while_a_user_has_nothing_at_all() -> None:
     worker = WorkerView(key="w", uid=Uid(1), load=1, room=48)
     actions = plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(queue(1, 10), queue(2, 10))))
     assert actions == []
+
+
+def test_small_tasks_of_one_host_are_handed_ahead_to_a_worker_that_is_there_though_the_host_is_full() -> None:
+    worker = WorkerView(key="w", uid=Uid(1), load=1, room=128, hosts=frozenset({"host:80"}))
+    actions = plan(
+        Snapshot(slots=4, workers=(worker,), leaving=0, users=(queue(1, 200),), host_limit=1, host_room={"host:80": 0})
+    )
+    ahead = [action.task_id for action in actions if isinstance(action, AssignTask)]
+    assert ahead == [task_id for task_id, _ in tasks(1, 127)]
+    assert actions[-1] == MakeRoom(host="host:80", tasks=3)
+
+
+def test_a_task_of_a_full_host_lets_those_of_other_hosts_go_first() -> None:
+    user = UserQueue(uid=Uid(1), waiting=tasks(1, 3, "full:80") + tasks(1, 2, "open:80", 3), served=0, running_limit=9)
+    actions = plan(
+        Snapshot(slots=2, workers=(), leaving=0, users=(user,), host_limit=4, host_room={"full:80": 0, "open:80": 4})
+    )
+    assert actions == [SpawnWorker(uid=Uid(1), task_id=TaskId(1003)), SpawnWorker(uid=Uid(1), task_id=TaskId(1004))]
+
+
+def test_no_more_workers_start_on_a_host_than_it_has_room_for() -> None:
+    actions = plan(
+        Snapshot(slots=8, workers=(), leaving=0, users=(queue(1, 8),), host_limit=4, host_room={"host:80": 2})
+    )
+    assert sum(isinstance(action, SpawnWorker) for action in actions) == 2
+    assert actions[-1] == MakeRoom(host="host:80", tasks=6)
+
+
+def test_who_has_a_full_host_takes_no_more_of_it_ahead_while_another_user_waits_for_it() -> None:
+    worker = WorkerView(key="w", uid=Uid(1), load=1, room=48, hosts=frozenset({"host:80"}))
+    full = Snapshot(
+        slots=1, workers=(worker,), leaving=0, users=(queue(1, 10), queue(2, 1)), host_limit=1, host_room={"host:80": 0}
+    )
+    assert plan(full) == []

@@ -42,6 +42,13 @@ DELETE FROM hold WHERE uid = ?
 -- name: holds
 SELECT uid, until FROM hold
 
+-- name: rate_limits
+SELECT uid, rate_bps, ceiling_bps FROM rate_limit
+
+-- name: set_rate_limit
+INSERT INTO rate_limit (uid, rate_bps, ceiling_bps) VALUES (?, ?, ?)
+ON CONFLICT (uid) DO UPDATE SET rate_bps = excluded.rate_bps, ceiling_bps = excluded.ceiling_bps
+
 -- name: database_tag
 SELECT value FROM meta WHERE key = 'tag'
 

@@ -16,6 +16,7 @@ UPDATE task
 SET state = :new_state,
     want = COALESCE(:want, want),
     url = COALESCE(:url, url),
+    host = COALESCE(:host, host),
     headers = COALESCE(:headers, headers),
     options = COALESCE(:options, options),
     dir = COALESCE(:dir, dir),
@@ -29,6 +30,7 @@ SET state = :new_state,
     bytes_total = COALESCE(:bytes_total, bytes_total),
     attempts = attempts + :attempts,
     streak = COALESCE(:streak, streak),
+    stuck_since = CASE WHEN :keep_stuck THEN COALESCE(:stuck_since, stuck_since) ELSE :stuck_since END,
     http_status = COALESCE(:http_status, http_status),
     error_code = CASE WHEN :keep_error THEN error_code ELSE :error_code END,
     error_message = CASE WHEN :keep_error THEN error_message ELSE :error_message END,
@@ -51,6 +53,12 @@ UPDATE task SET want = ? WHERE id = ?
 -- name: set_priority
 UPDATE task SET priority = ? WHERE id = ?
 
+-- name: set_limit_rate
+UPDATE task SET limit_rate_bps = ? WHERE id = ?
+
+-- name: limit_rates
+SELECT id, limit_rate_bps FROM task WHERE id IN (SELECT value FROM json_each(?))
+
 -- name: forget_part
 UPDATE task SET part = NULL, inode = NULL, part_size_bytes = NULL, mtime_ns = NULL WHERE id = ?
 
@@ -69,6 +77,9 @@ WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:
 
 -- name: due_tasks
 SELECT id FROM task WHERE state = 'retrying' AND (retry_at <= ? OR retry_at > ?) ORDER BY retry_at LIMIT ?
+
+-- name: waiting_for_network
+SELECT id FROM task INDEXED BY task_network WHERE state = 'retrying' AND error_code = 'network_down' LIMIT ?
 
 -- name: next_due
 SELECT MIN(retry_at) FROM task WHERE state = 'retrying'
@@ -90,7 +101,22 @@ DELETE FROM task WHERE id = ?
 SELECT uid, state, COUNT(*) FROM task GROUP BY uid, state
 
 -- name: waiting
-SELECT id FROM task WHERE uid = ? AND state = 'enqueued' AND want = 'run' ORDER BY priority DESC, id LIMIT ?
+SELECT id, host FROM task INDEXED BY task_waiting
+WHERE uid = ? AND state = 'enqueued' AND want = 'run' ORDER BY priority DESC, id LIMIT ?
+
+-- A step of the index for each host, not for each task.
+-- name: waiting_hosts
+WITH RECURSIVE found (host, n) AS (
+    SELECT (SELECT MIN(host) FROM task INDEXED BY task_waiting_host WHERE uid = :uid AND state = 'enqueued'), 1
+    UNION ALL
+    SELECT (SELECT MIN(host) FROM task INDEXED BY task_waiting_host
+            WHERE uid = :uid AND state = 'enqueued' AND host > found.host), n + 1
+    FROM found WHERE found.host IS NOT NULL AND n < :limit)
+SELECT host FROM found WHERE host IS NOT NULL
+
+-- name: waiting_at
+SELECT -priority, id, host FROM task INDEXED BY task_waiting_host
+WHERE uid = ? AND host = ? AND state = 'enqueued' AND want = 'run' ORDER BY priority DESC, id LIMIT ? OFFSET ?
 
 -- name: waiting_before
 SELECT COUNT(*) FROM (
@@ -103,7 +129,7 @@ WHERE part IS NOT NULL AND state IN ('cancelled', 'cleared') ORDER BY uid, id LI
 
 -- name: specs
 SELECT id, uid, url, dir, output, headers, limit_rate_bps, on_conflict, name, part, inode, part_size_bytes, mtime_ns,
-       bytes_done, streak, host, options
+       bytes_done, streak, host, options, stuck_since
 FROM task WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: view

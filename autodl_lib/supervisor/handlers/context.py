@@ -17,6 +17,7 @@ from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.access import Caller
 from autodl_lib.supervisor.pool import Pool
+from autodl_lib.supervisor.rate_limits import RateLimits
 from autodl_lib.supervisor.runner import Runner
 from autodl_lib.supervisor.watchers import Subscription, Watchers
 
@@ -29,6 +30,7 @@ class Service:
     runner: Runner
     pool: Pool
     settings: Settings
+    limits: RateLimits
     watchers: Watchers = field(init=False)
     adding: Counter[Uid] = field(default_factory=Counter)
     """How many tasks each user is having queued at this moment."""

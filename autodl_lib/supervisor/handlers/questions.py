@@ -8,15 +8,24 @@ from __future__ import annotations
 import dataclasses
 import time
 
+from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.replies import Explanation, Statistics, TaskLog, TaskPage, Watching
 from autodl_lib.contract.requests import Explain, List, Log, Stats, Status, Watch
 from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task, TaskId
-from autodl_lib.contract.urls import redact_url
+from autodl_lib.contract.urls import check_url, redact_url
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.watchers import Subscription
 
 _FIRST_PICTURE = 1000
+
+_WAITED_OUT: dict[str, str] = {
+    FailureCode.NETWORK_DOWN: (
+        "It waits for the network, which is down ({error}): it goes on when that is back, or is tried in {wait_s} s."
+    ),
+    FailureCode.DISK_FULL: "It waits for space on the disk ({error}): the next look is in {wait_s} s.",
+}
+"""What is not the task's fault, and passes without a try being counted."""
 
 
 async def status(call: Call, request: Status) -> Task:
@@ -94,6 +103,22 @@ def shown(call: Call, task: Task) -> Task:
     return dataclasses.replace(task, url=redact_url(task.url))
 
 
+def _closed_host(call: Call, task: Task) -> str | None:
+    """Say why a task's host may not be asked now, None where it may."""
+    host = check_url(task.url)
+    shown_host = host.removesuffix(":80").removesuffix(":443")
+    left_s = call.service.runner.host_holds.left_s(host, time.monotonic())
+    if left_s > 0:
+        return f"It waits for {shown_host}, which asked to be left alone for {max(1, round(left_s))} s more."
+    hosts = call.service.pool.allotments.hosts
+    if hosts.used(host) < hosts.limit:
+        return None
+    return (
+        f"It waits for a connection to {shown_host}: {hosts.used(host)} are in use,"
+        f" and {hosts.limit} are the most (connections_per_host)."
+    )
+
+
 def _reason(call: Call, task: Task) -> str:
     runner = call.service.runner
     match task.state:
@@ -109,6 +134,8 @@ def _reason(call: Call, task: Task) -> str:
             return f"It is paused; autodl resume --id {task.id} lets it go on."
         case TaskState.RETRYING:
             wait_s = max(0, round((task.retry_at or 0) - time.time()))
+            if task.error is not None and task.error.code in _WAITED_OUT:
+                return _WAITED_OUT[task.error.code].format(error=task.error.message, wait_s=wait_s)
             why = task.error.message if task.error else "the last try failed"
             return f"The next try is in {wait_s} s, since {why}."
         case TaskState.ENQUEUED:
@@ -118,6 +145,9 @@ def _reason(call: Call, task: Task) -> str:
                 return f"The queue is on hold {when}."
             if call.service.pool.lease_of(task.id) is not None:
                 return "It is just starting."
+            reason = _closed_host(call, task)
+            if reason is not None:
+                return reason
             before = call.service.store.read.waiting_before(task)
             running = call.service.store.counters.of(None)[TaskState.DOWNLOADING]
             places = f"{running} of {runner.max_tasks_num} places are taken"

@@ -82,7 +82,7 @@ async def clear(call: Call, request: Clear) -> Count:
         if task.state is TaskState.ENQUEUED:
             service.pool.halt(lease, TaskEvent.CLEAR)
             halted.append(lease)
-    await _let_go([lease.ended for lease in halted])
+    await let_go([lease.ended for lease in halted])
     for lease in halted:
         task = service.store.read.task(lease.task_id)
         count += task is not None and task.state is TaskState.CLEARED
@@ -122,7 +122,7 @@ async def _move(call: Call, ids: Sequence[int], event: TaskEvent) -> Ids:
             else:
                 pool.halt(lease, event)
                 waits[task_id] = lease.ended
-    await _let_go(list(waits.values()))
+    await let_go(list(waits.values()))
     for task_id in waits:
         task = call.service.store.read.task(task_id)
         if task is not None and task.state is TaskState.FINISHED:
@@ -151,7 +151,8 @@ def _mover(call: Call, wanted: list[TaskId], event: TaskEvent) -> Callable[[Tran
     return run
 
 
-async def _let_go(waits: list[asyncio.Event]) -> None:
+async def let_go(waits: list[asyncio.Event]) -> None:
+    """Wait, for some seconds at most, until workers have let go of assignments."""
     if waits:
         try:
             async with asyncio.timeout(LET_GO_TIMEOUT_S):

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from autodl_lib.contract import requests
-from autodl_lib.supervisor.handlers import questions, queueing, steering
+from autodl_lib.supervisor.handlers import limits, questions, queueing, replacing, steering
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -29,4 +29,6 @@ HANDLERS: dict[type[Any], Handler] = {
     requests.Clear: steering.clear,
     requests.MaxTasks: steering.max_tasks,
     requests.Priority: steering.priority,
+    requests.Limit: limits.limit,
+    requests.SetUrl: replacing.set_url,
 }

@@ -1,0 +1,52 @@
+"""set_url: another URL for a task, whose bytes are kept.
+
+Runs as: the supervisor.  Talks to: the store, the pool.
+Invariants: the new URL is on disk before a worker is told to let go; whatever happens then, the task goes on
+with it. No URL is written to the history: URLs carry tokens.
+"""
+
+from __future__ import annotations
+
+from autodl_lib.contract.errors import WrongState
+from autodl_lib.contract.replies import UrlSet
+from autodl_lib.contract.requests import SetUrl
+from autodl_lib.contract.states import TaskEvent, TaskState, next_state
+from autodl_lib.contract.task import TaskId
+from autodl_lib.contract.urls import check_url
+from autodl_lib.store.rows import Change
+from autodl_lib.store.transaction import Transaction
+from autodl_lib.supervisor.handlers.context import Call
+from autodl_lib.supervisor.handlers.steering import let_go
+
+
+async def set_url(call: Call, request: SetUrl) -> UrlSet:
+    """Replace a task's URL."""
+    task_id = TaskId(request.id)
+    host = check_url(request.url)
+
+    def run(transaction: Transaction) -> None:
+        state = transaction.state_of(task_id, call.caller.sees)
+        if next_state(state, TaskEvent.SET_URL) is None:
+            raise WrongState(f"task {task_id} is {state}, so its URL stays; add the new one instead")
+        detail = f"its URL was replaced, the host is {host}"
+        transaction.apply(task_id, Change(event=TaskEvent.SET_URL, url=request.url, host=host, detail=detail))
+
+    await call.service.store.write(run)
+    lease = call.service.pool.lease_of(task_id)
+    if lease is not None and lease.outcome is None:
+        call.service.pool.halt(lease, TaskEvent.INTERRUPT)
+        await let_go([lease.ended])
+    task = call.visible(task_id)
+    return UrlSet(id=task_id, state=task.state, next=_next(task_id, task.state))
+
+
+def _next(task_id: TaskId, state: TaskState) -> str:
+    match state:
+        case TaskState.PAUSED:
+            return f"autodl resume --id {task_id} lets it go on"
+        case TaskState.FAILED:
+            return f"autodl retry {task_id} lets it go on"
+        case TaskState.FINISHED:
+            return "it was finished just before"
+        case _:
+            return "it goes on by itself"

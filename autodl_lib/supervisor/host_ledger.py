@@ -1,0 +1,278 @@
+"""Who uses how many connections to which host, over all tasks of all users, and who must give some up.
+
+Runs as: the supervisor.  Talks to: nobody; no I/O. The pool tells it of leases and sends the grants that it returns.
+A worker transfers one file at a time, so it occupies on a host the most that any of its leases there may use,
+and at least one while it has a lease whose URL is there (a mirror can do without).
+Invariants: what is occupied falls only when a worker has answered a lower grant (`yielded`) or a lease has
+ended; one grant of a lease is under way at a time, so an answer is never mistaken for another one's. What
+is occupied is over the limit only where the limit was lowered below one connection for each worker.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from autodl_lib.supervisor.host_limits import Claim, fair_shares
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewHold:
+    """A lease that is about to be handed out: its worker, the host of its URL and of each mirror, what it wants."""
+
+    lease: str
+    worker: str
+    sources: tuple[str, ...]
+    want: int
+
+
+@dataclass(slots=True, eq=False)
+class _Stake:
+    """What one worker has on one host: `level` is what its leases may be given, `used` what they may be using."""
+
+    level: int = 0
+    used: int = 0
+    leases: dict[str, _Entry] = field(default_factory=dict)
+    wants: Counter[int] = field(default_factory=Counter)
+    granted: Counter[int] = field(default_factory=Counter)
+    needed: int = 0
+
+    @property
+    def want(self) -> int:
+        return max(self.wants, default=0)
+
+    @property
+    def least(self) -> int:
+        return 1 if self.needed else 0
+
+    def occupied(self) -> int:
+        return max(self.level, max(self.granted, default=0), self.least)
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One lease: what it was last told it may use of each source, and what it may still be using."""
+
+    hold: NewHold
+    stakes: tuple[_Stake, ...]
+    ordered: tuple[int, ...]
+    granted: tuple[int, ...]
+    sent: bool = False
+    started: bool = False
+    awaited: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Host:
+    stakes: dict[str, _Stake] = field(default_factory=dict)
+    used: int = 0
+
+
+Grants = list[tuple[str, tuple[int, ...]]]
+"""Leases, and what each may use from now on of the host of its URL and of each mirror."""
+
+
+class HostLedger:
+    """All hosts in use."""
+
+    def __init__(self) -> None:
+        self.limit = 1
+        self._hosts: dict[str, _Host] = {}
+        self._entries: dict[str, _Entry] = {}
+        self._of_worker: dict[str, Counter[str]] = {}
+        self._dirty: set[str] = set()
+        self._waiting: dict[str, int] = {}
+        self._default_want = 1
+
+    # --- what planning asks ---
+
+    def room(self) -> dict[str, int]:
+        """Return how many connections are free on each host in use; on every other host it is the limit."""
+        return {name: self.limit - host.used for name, host in self._hosts.items()}
+
+    def used(self, host: str) -> int:
+        """Return how many connections of a host are occupied."""
+        return self._hosts[host].used if host in self._hosts else 0
+
+    def hosts_of(self, worker: str) -> Set[str]:
+        """Return the hosts on which a worker has a lease whose URL is there: another one costs nothing."""
+        return self._of_worker[worker].keys() if worker in self._of_worker else frozenset()
+
+    def is_empty(self) -> bool:
+        """Return whether nothing is held at all."""
+        return not (self._entries or self._hosts or self._of_worker)
+
+    # --- what the pool tells ---
+
+    def configure(self, limit: int, default_want: int) -> None:
+        """Obey a new limit; `default_want` is what a task that waits for a host is assumed to want there."""
+        self.limit, self._default_want = limit, default_want
+        self._dirty.update(self._hosts)
+
+    def add(self, hold: NewHold) -> None:
+        """Take up a lease; `first_grant` says later what it begins with."""
+        stakes = []
+        for index, name in enumerate(hold.sources):
+            host = self._hosts.setdefault(name, _Host())
+            stake = host.stakes.get(hold.worker)
+            if stake is None:
+                stake = host.stakes[hold.worker] = _Stake()
+            if hold.want > stake.want or (index == 0 and not stake.needed):
+                self._dirty.add(name)
+            stakes.append(stake)
+        entry = _Entry(hold, tuple(stakes), (0,) * len(stakes), (0,) * len(stakes))
+        self._entries[hold.lease] = entry
+        self._of_worker.setdefault(hold.worker, Counter())[hold.sources[0]] += 1
+        for index, stake in enumerate(stakes):
+            stake.leases[hold.lease] = entry
+            stake.wants[hold.want] += 1
+            stake.needed += index == 0
+            stake.granted[0] += 1
+            self._settle(hold.sources[index], stake)
+
+    def end(self, lease: str) -> None:
+        """A lease is over, however it ended; for one that is not known, nothing."""
+        entry = self._entries.pop(lease, None)
+        if entry is None:
+            return
+        worker = entry.hold.worker
+        _take(self._of_worker[worker], entry.hold.sources[0])
+        if not self._of_worker[worker]:
+            del self._of_worker[worker]
+        for index, stake in enumerate(entry.stakes):
+            name = entry.hold.sources[index]
+            want, least = stake.want, stake.least
+            stake.leases.pop(lease, None)
+            _take(stake.wants, entry.hold.want)
+            _take(stake.granted, entry.granted[index])
+            stake.needed -= index == 0
+            if not stake.wants:
+                stake.level = 0
+            self._settle(name, stake)
+            if not stake.wants:
+                self._drop(name, worker)
+            elif (stake.want, stake.least) != (want, least):
+                self._dirty.add(name)
+
+    def started(self, lease: str) -> Grants:
+        """A lease's transfer has begun: it may use what its worker has."""
+        entry = self._entries.get(lease)
+        if entry is None or entry.started:
+            return []
+        entry.started = True
+        return self._orders([entry])
+
+    def yielded(self, lease: str, connections: tuple[int, ...]) -> Grants | None:
+        """A worker has answered a grant; return what follows, None where that was no answer to it."""
+        entry = self._entries.get(lease)
+        if entry is None:
+            return []  # its transfer is over, and this crossed the news of it
+        if not entry.awaited or len(connections) != len(entry.ordered):
+            return None
+        if any(count > most for count, most in zip(connections, entry.ordered, strict=True)):
+            return None
+        entry.awaited = False
+        self._set_granted(entry, entry.ordered)
+        return self._orders([entry])
+
+    def balance(self, waiting: Mapping[str, int]) -> Grants:
+        """Share anew the hosts where something changed; `waiting` counts who could start but for a full host."""
+        if waiting != self._waiting:
+            self._dirty.update(waiting.keys() | self._waiting.keys())
+            self._waiting = dict(waiting)
+        if not self._dirty:
+            return []
+        dirty, self._dirty = self._dirty, set()
+        changed: dict[str, _Entry] = {}
+        for name in dirty:
+            host = self._hosts.get(name)
+            if host is not None:
+                changed.update((entry.hold.lease, entry) for entry in self._share(name, host))
+        return self._orders(changed.values())
+
+    def first_grant(self, lease: str) -> tuple[int, ...]:
+        """Return what a lease begins with, as its assignment goes out now."""
+        entry = self._entries[lease]
+        entry.sent = True
+        entry.ordered = _allowed(entry)
+        self._set_granted(entry, entry.ordered)
+        return entry.ordered
+
+    # --- inside ---
+
+    def _share(self, name: str, host: _Host) -> Iterator[_Entry]:
+        """Set each worker's level; lower ones at once, higher ones as far as there is room."""
+        # Whoever has more keeps the odd one: fewer grants are sent.
+        stakes = sorted(host.stakes.values(), key=lambda stake: -stake.level)
+        claims = [Claim(want=max(stake.want, stake.least), least=stake.least) for stake in stakes]
+        claims += [Claim(want=self._default_want)] * self._waiting.get(name, 0)
+        shares = fair_shares(self.limit, claims)
+        raised = []
+        for stake, share in zip(stakes, shares, strict=False):
+            if share < stake.level:
+                stake.level = share
+                self._settle(name, stake)
+                yield from stake.leases.values()
+            elif share > stake.level:
+                raised.append((stake, share))
+        for stake, share in raised:
+            # What it occupies already (a grant that was not answered yet) is its own.
+            level = min(share, max(stake.used + self.limit - host.used, stake.least))
+            if level > stake.level:
+                stake.level = level
+                self._settle(name, stake)
+                yield from stake.leases.values()
+
+    def _orders(self, entries: Iterable[_Entry]) -> Grants:
+        grants: Grants = []
+        for entry in entries:
+            if not entry.sent or entry.awaited:
+                continue
+            allowed = _allowed(entry)
+            if not entry.started:  # it is not using anything yet: only less is worth a message
+                allowed = tuple(min(pair) for pair in zip(allowed, entry.ordered, strict=True))
+            if allowed != entry.ordered:
+                self._set_granted(entry, tuple(max(pair) for pair in zip(allowed, entry.ordered, strict=True)))
+                entry.ordered, entry.awaited = allowed, True
+                grants.append((entry.hold.lease, allowed))
+        return grants
+
+    def _set_granted(self, entry: _Entry, granted: tuple[int, ...]) -> None:
+        for index, stake in enumerate(entry.stakes):
+            if granted[index] != entry.granted[index]:
+                _take(stake.granted, entry.granted[index])
+                stake.granted[granted[index]] += 1
+                self._settle(entry.hold.sources[index], stake)
+        entry.granted = granted
+
+    def _settle(self, name: str, stake: _Stake) -> None:
+        """Take what a worker occupies into the host's sum; whoever wants more is looked at where it falls."""
+        occupied = stake.occupied()
+        if occupied != stake.used:
+            if occupied < stake.used:
+                self._dirty.add(name)
+            self._hosts[name].used += occupied - stake.used
+            stake.used = occupied
+
+    def _drop(self, name: str, worker: str) -> None:
+        host = self._hosts[name]
+        if host.stakes.pop(worker, None) is not None:
+            self._dirty.add(name)
+        if not host.stakes:
+            del self._hosts[name]
+            self._dirty.discard(name)
+
+
+def _allowed(entry: _Entry) -> tuple[int, ...]:
+    return tuple(min(stake.level, entry.hold.want) for stake in entry.stakes)
+
+
+def _take(counter: Counter[K], key: K) -> None:
+    """Count one less, and forget what is counted no more."""
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
