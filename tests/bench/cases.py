@@ -75,6 +75,7 @@ class Scene:
     programs: list[Program]
     expected: dict[str, str]
     size_bytes: int
+    many_tasks: bool = False
     reset: Callable[[], None] = nothing
     bounds: list[Bound] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
@@ -225,6 +226,7 @@ def _small_scene(
         programs=[stage.ours.program("-i", str(url_list)), *peers.small_files(url_list, curl_config)],
         expected=expected,
         size_bytes=len(expected) * _SMALL_BYTES,
+        many_tasks=True,
         reset=reset,
         targets=targets or [],
     )
