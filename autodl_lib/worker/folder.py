@@ -56,6 +56,13 @@ class Folder:
         status = os.statvfs(self.fd)
         return status.f_bavail * status.f_frsize
 
+    def size_of(self, name: str) -> int:
+        """Return the size of a file in this folder, 0 where there is none."""
+        try:
+            return os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_size
+        except OSError:
+            return 0
+
     def still_at(self, path: str) -> bool:
         """Tell whether a path still leads to this folder."""
         if path != self.path:

@@ -19,6 +19,7 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from autodl_lib.contract.failures import FailureCode
@@ -108,6 +109,21 @@ def copy_into(part_fd: int, foreign: ForeignPart) -> int:
             return _copy_by_reading(part_fd, foreign, copied)
         copied += count
     return copied
+
+
+class CopyJob:
+    """A copy for the sync thread; `copied_bytes` is what came of it."""
+
+    def __init__(self) -> None:
+        self.copied_bytes = 0
+
+    def of(self, part_fd: int, foreign: ForeignPart) -> Callable[[], None]:
+        """Return what the thread is to run."""
+
+        def run() -> None:
+            self.copied_bytes = copy_into(part_fd, foreign)
+
+        return run
 
 
 def overlap(foreign: ForeignPart) -> tuple[int, bytes]:

@@ -20,6 +20,7 @@ from autodl_lib.worker.part_file import (
     reopen_identical,
     reopen_part,
 )
+from autodl_lib.worker.preparation import Adopted
 from autodl_lib.worker.publish import finish_published, place
 from autodl_lib.worker.response import Accept, RemoteVersion, ResponseHead
 from autodl_lib.worker.verdicts import TaskFailed
@@ -93,17 +94,34 @@ class Holding:
 
     def open_for(self, accepted: Accept, head: ResponseHead | None, url: str) -> PartFile:
         """Return the part file for an accepted response: a new one, the old one, or the old one emptied."""
-        kept = self.record.bytes_done() if self.record is not None and accepted.offset else 0
+        kept = self.record.bytes_done() if self.record is not None and accepted.is_part else 0
         self.check_space((accepted.version.size or 0) - kept)
         if self.part is None:
             output = self._assign.output
             name = output if output is not None else name_from_response(url, head)
             self.name, self.part = claim_part(self.folder, self._claim(name))
-        elif accepted.offset == 0:
+        elif not accepted.is_part:
             self.part.start_over(self.record_of(()), durable=self._settings.durable)
             self.record = None
         self.version = accepted.version
         return self.part
+
+    def adopt(self, adopted: Adopted) -> PartFile:
+        """Claim a part file for what another program has left."""
+        size = adopted.version.size or 0
+        self.check_space(size)
+        output = self._assign.output
+        name = output if output is not None else name_from_response(self._assign.url, adopted.head)
+        self.name, self.part = claim_part(self.folder, self._claim(name))
+        return self.part
+
+    def adopted(self, adopted: Adopted, copied_bytes: int) -> ControlRecord | None:
+        """Take up what was copied; None when that is nothing."""
+        if not copied_bytes:
+            return None
+        self.version = adopted.version
+        self.record = self.record_of(((0, copied_bytes),))
+        return self.record
 
     def publish(self) -> bool:
         """Give the part file its final name; False when that is taken and another was chosen."""

@@ -26,8 +26,8 @@ from autodl_lib.worker.connection import Connections
 from autodl_lib.worker.engine import Engine
 from autodl_lib.worker.folder import Folders
 from autodl_lib.worker.orders import OrderPipe
+from autodl_lib.worker.pulse import Facilities
 from autodl_lib.worker.reporting import ReportBuffer, ReportSender
-from autodl_lib.worker.session import Facilities
 from autodl_lib.worker.sync_thread import SyncThread
 
 _COLLECT_AFTER = 20_000

@@ -12,10 +12,12 @@ Known limits: on a file system without flock, only a part file that was just cre
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -111,6 +113,16 @@ class PartFile:
         left = record.shortened(2 * CONTROL_BYTES)
         os.ftruncate(self.fd, left.end())
         return left
+
+    def set_time(self, last_modified: str | None) -> None:
+        """Give the file the time that an HTTP date says, where it makes sense.
+
+        Raises: OSError.
+        """
+        parsed = email.utils.parsedate_tz(last_modified) if last_modified else None
+        if parsed is not None:
+            with contextlib.suppress(ValueError, OverflowError):
+                os.utime(self.fd, (time.time(), email.utils.mktime_tz(parsed)))
 
     def identity(self) -> FileIdentity:
         """Return what tells this file apart from every other of its folder."""

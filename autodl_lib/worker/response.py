@@ -11,7 +11,7 @@ from __future__ import annotations
 import email.utils
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from autodl_lib.contract.failures import FailureCode
@@ -193,6 +193,8 @@ class Accept:
     seen: RemoteVersion
     end: int | None = None
     note: str | None = None
+    is_part: bool = False
+    """Whether it goes on from what is there; if not, it is the whole file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,23 +250,30 @@ def judge_by_size(total: int | None, asked: ResumePoint | None) -> Judgement:
         return Accept(offset=0, version=version, seen=version, end=total)
     if total is None or total != asked.version.size:
         return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
-    return Accept(offset=asked.offset, version=version, seen=version, end=total)
+    return Accept(offset=asked.offset, version=version, seen=version, end=total, is_part=True)
 
 
 def _judge_range(head: ResponseHead, asked: ResumePoint) -> Judgement:
-    content_range = parse_content_range(head.fields.get("content-range", ""))
-    if content_range is None or content_range[0] != asked.offset:
+    accepted = judge_unbound(head, asked)
+    if accepted is None:
         return AskAgain(note=OTHER_RANGE_NOTE)
+    if not accepted.seen.agrees(asked.version, asked.agreement):
+        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
+    kept = RemoteVersion(size=accepted.seen.size, etag=asked.version.etag, last_modified=asked.version.last_modified)
+    return replace(accepted, version=kept)
+
+
+def judge_unbound(head: ResponseHead, asked: ResumePoint) -> Accept | None:
+    """Accept a 206 for the range that it must have, of whatever version; None when it is another one."""
+    content_range = parse_content_range(head.fields.get("content-range", ""))
+    if head.status != 206 or content_range is None or content_range[0] != asked.offset:
+        return None
     first, last, total = content_range
-    size = total if total is not None else asked.version.size
     length = content_length(head)
     if (length is not None and length != last - first + 1) or (asked.end is not None and last >= asked.end):
-        return AskAgain(note=OTHER_RANGE_NOTE)
-    version = _version(head, size)
-    if not version.agrees(asked.version, asked.agreement):
-        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
-    kept = RemoteVersion(size=size, etag=asked.version.etag, last_modified=asked.version.last_modified)
-    return Accept(offset=asked.offset, version=kept, seen=version, end=last + 1)
+        return None
+    version = _version(head, total if total is not None else asked.version.size)
+    return Accept(offset=asked.offset, version=version, seen=version, end=last + 1, is_part=True)
 
 
 def parse_content_range(value: str) -> tuple[int, int, int | None] | None:
@@ -298,6 +307,14 @@ def retry_after(value: str | None) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(0.0, when - time.time()), MAX_RETRY_AFTER_S)
+
+
+def is_later(date: str, other: str) -> bool:
+    """Tell whether an HTTP date is later than another; True when that can't be known."""
+    try:
+        return email.utils.parsedate_to_datetime(date) > email.utils.parsedate_to_datetime(other)
+    except (ValueError, TypeError, OverflowError):
+        return True
 
 
 def _version(head: ResponseHead, size: int | None) -> RemoteVersion:

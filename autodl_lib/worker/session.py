@@ -1,8 +1,9 @@
 """One assignment's life in the worker: from the order to the report that ends it.
 
 Runs as: the task's owner.  Talks to: the destination folder, a transfer, the sync thread, the report buffer.
-WAITING -> TRANSFERRING -> SYNCING -> READY -> PUBLISHING -> ENDED; a failure or a halt leads from any of the first
-four through SAVING (the part file's last checkpoint) to ENDED.
+WAITING -> PREPARING -> ADOPTING -> TRANSFERRING -> CHECKING -> SYNCING -> READY -> PUBLISHING -> ENDED, where most
+tasks need neither preparing nor adopting nor checking, and a check that fails may lead back to TRANSFERRING. A failure
+or a halt leads from any of them up to READY through SAVING (the part file's last checkpoint) to ENDED.
 Invariants: exactly one report ends an assignment; `ready` is reported only of bytes that were verified and, with
 `durable`, synced; after `published` the file counts as delivered whatever is ordered.
 How it fails: every entry point catches everything; what is no TaskFailed or OSError is a defect and is logged.
@@ -13,38 +14,44 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
+from autodl_lib.contract.checksums import Checksum
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.worker_messages import (
     Assign,
+    Current,
     Failed,
     FileIdentity,
     Finished,
     Halted,
     Note,
-    Progress,
     Ready,
     Report,
-    Started,
-    TransferSettings,
 )
-from autodl_lib.worker.connection import Connections
+from autodl_lib.worker.byte_ranges import ByteRanges
+from autodl_lib.worker.checking import Expectation, Verification, expectation, names_of, promised_by
+from autodl_lib.worker.conditions import with_conditions
 from autodl_lib.worker.control_file import ControlRecord, Ranges
-from autodl_lib.worker.folder import Folder, Folders
+from autodl_lib.worker.file_name import check_output
+from autodl_lib.worker.folder import Folder
+from autodl_lib.worker.foreign_part import CopyJob
 from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.part_file import PartFile, discard_part
-from autodl_lib.worker.reporting import ReportBuffer
+from autodl_lib.worker.preallocation import preallocate
+from autodl_lib.worker.preparation import Preparation, Prepared
+from autodl_lib.worker.pulse import Facilities, Pulse
 from autodl_lib.worker.response import Accept, ResponseHead
 from autodl_lib.worker.sources import Source
-from autodl_lib.worker.sync_thread import SyncJob, SyncThread, write_range_back
+from autodl_lib.worker.sync_thread import SyncJob, write_range_back
 from autodl_lib.worker.transfer import Job, Transfer
 from autodl_lib.worker.verdicts import TaskFailed, Verdict, os_verdict
 
-STARTED_AFTER_S = 0.05
-PROGRESS_EVERY_S = 0.25
-CHECKPOINT_EVERY_S = 2.0
+_RESERVED_FROM_BYTES = 8 * 1024 * 1024
+_MOST_ROUNDS = 3
+"""So often, pieces whose checksum is wrong are fetched again."""
+
 _NEVER = float("inf")
 
 logger = logging.getLogger(__name__)
@@ -54,23 +61,15 @@ class Phase(Enum):
     """How far an assignment is."""
 
     WAITING = "waiting"
+    PREPARING = "preparing"
+    ADOPTING = "adopting"
     TRANSFERRING = "transferring"
+    CHECKING = "checking"
     SYNCING = "syncing"
     READY = "ready"
     PUBLISHING = "publishing"
     SAVING = "saving"
     ENDED = "ended"
-
-
-@dataclass(slots=True, kw_only=True)
-class Facilities:
-    """What the sessions of a worker share."""
-
-    connections: Connections
-    folders: Folders
-    sync: SyncThread
-    reports: ReportBuffer
-    settings: TransferSettings
 
 
 EndReport = Callable[[str | None, int], Report]
@@ -83,22 +82,31 @@ class Session:
     def __init__(self, assign: Assign, facilities: Facilities) -> None:
         self.assign = assign
         self.phase = Phase.WAITING
-        self.is_visible = False
-        """Whether `started` was reported."""
         self.begun_mono = _NEVER
         self.wake_mono = _NEVER
         """When `tick` has something to do."""
         self._facilities = facilities
         self._settings = facilities.settings
         self._holding: Holding | None = None
+        self._preparation: Preparation | None = None
+        self._prepared = Prepared()
+        self._pulse: Pulse | None = None
         self._transfer: Transfer | None = None
+        self._promised: tuple[Checksum, ...] = ()
+        self._newer_than: str | None = None
+        self._was_visible = False
+        self._rounds = 0
+        self._received_before = 0
         self._identity: FileIdentity | None = None
+        self._is_spoilt = False
+        """Whether the part file's bytes are known to be wrong."""
         self._halt: bool | None = None
         self._failed_source = 0
-        self._checkpoint_runs = False
-        self._next_progress_mono = 0.0
-        self._next_checkpoint_mono = _NEVER
-        self._last_progress: Progress | None = None
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether `started` was reported."""
+        return self._was_visible or (self._pulse is not None and self._pulse.is_visible)
 
     # --- orders and time ---
 
@@ -107,8 +115,10 @@ class Session:
         self._guarded(self._begin)
 
     def tick(self, now: float) -> None:
-        """Do what is due by time while the transfer runs."""
-        if self.phase is Phase.TRANSFERRING and now >= self.wake_mono:
+        """Do what is due by time."""
+        if self.phase is Phase.PREPARING:
+            self._guarded(lambda: self._tick_preparing(now))
+        elif self.phase is Phase.TRANSFERRING and now >= self.wake_mono:
             self._guarded(lambda: self._tick(now))
 
     def publish(self) -> None:
@@ -118,9 +128,9 @@ class Session:
 
     def halt(self, *, discard: bool) -> None:
         """Let go of the assignment, unless it is published or ending by itself."""
-        if self.phase is Phase.SYNCING:
+        if self.phase in (Phase.ADOPTING, Phase.CHECKING, Phase.SYNCING):
             self._halt = discard or bool(self._halt)
-        elif self.phase in (Phase.WAITING, Phase.TRANSFERRING, Phase.READY):
+        elif self.phase in (Phase.WAITING, Phase.PREPARING, Phase.TRANSFERRING, Phase.READY):
             self._guarded(lambda: self._let_go(discard=discard, report=self._halted))
 
     def set_rate(self, limit_rate_bps: int) -> None:
@@ -138,7 +148,7 @@ class Session:
     def leave(self) -> None:
         """Keep what is worth keeping, at once and without a report: the supervisor is gone. The sync thread rests."""
         if (
-            self.phase not in (Phase.TRANSFERRING, Phase.SYNCING, Phase.READY)
+            self.phase not in (Phase.TRANSFERRING, Phase.CHECKING, Phase.SYNCING, Phase.READY)
             or self._holding is None
             or self._holding.part is None
         ):
@@ -152,8 +162,15 @@ class Session:
 
     def open_part(self, accepted: Accept, head: ResponseHead | None, source: Source) -> PartFile:
         """Choose the name, claim the part file, or empty the one that can't be continued."""
-        part = self._held().open_for(accepted, head, source.url)
-        self.wake_mono = self.begun_mono + STARTED_AFTER_S
+        holding = self._held()
+        is_new = holding.part is None
+        part = holding.open_for(accepted, head, source.url)
+        if not accepted.is_part or is_new:
+            self._promised = promised_by(head)
+        self._reserve(part, accepted)
+        if self._pulse is not None:
+            self._pulse.look_soon()
+        self.wake_mono = 0.0
         return part
 
     def note(self, text: str) -> None:
@@ -168,7 +185,13 @@ class Session:
 
     def unchanged(self, source: Source) -> None:
         """Let the file that is there be: nothing newer is at the source."""
-        raise RuntimeError("what is newer was not asked for")
+        holding = self._held()
+        if holding.part is not None:
+            holding.part.remove()
+            holding.part = None
+        name = check_output(self.assign.output or "")
+        dest, size = holding.folder.join(name), holding.folder.size_of(name)
+        self._end(Current(lease=self.assign.lease, dest=dest, size_bytes=size, http_status=self._status()))
 
     def transfer_ended(self, failure: Verdict | None, source: int) -> None:
         """Go on with the complete file, or fail."""
@@ -184,6 +207,7 @@ class Session:
         self.begun_mono = time.monotonic()
         self._settings = self._facilities.settings
         folder = self._facilities.folders.open(self.assign.dir)
+        self.assign, self._newer_than = with_conditions(self.assign, folder)
         holding = self._holding = Holding(self.assign, folder, self._settings)
         identity = self.assign.identity
         if identity is not None and holding.was_published(identity):
@@ -194,38 +218,170 @@ class Session:
             self._sync()
             return
         record = holding.take_up_part()
-        if holding.record is not None and holding.record.is_complete():
-            self._sync()
+        if record is None or not record.is_complete():
+            holding.check_name()
+        adopt = holding.part is None
+        preparation = Preparation(self.assign, self._settings, adopt=adopt, done=self._prepared_for(record))
+        if preparation.is_needed():
+            self._preparation = preparation
+            self.phase = Phase.PREPARING
+            preparation.start(self._facilities.connections)
+        else:
+            self._start(record)
+
+    def _prepared_for(self, record: ControlRecord | None) -> Callable[[Prepared | Verdict], None]:
+        def done(result: Prepared | Verdict) -> None:
+            self._preparation = None
+            if isinstance(result, Prepared):
+                self._guarded(lambda: self._after_preparing(result, record))
+            else:
+                self._guarded(lambda: self._fail(result))
+
+        return done
+
+    def _after_preparing(self, prepared: Prepared, record: ControlRecord | None) -> None:
+        self._prepared = prepared
+        if prepared.note is not None:
+            self.note(prepared.note)
+        if prepared.adopted is None:
+            self._start(record)
             return
-        holding.check_name()
-        job = Job(
-            urls=(self.assign.url, *self.assign.options.mirrors),
-            granted=self.assign.connections,
-            headers=self.assign.headers,
-            limit_rate_bps=self.assign.limit_rate_bps,
+        adopted, tail = prepared.adopted, CopyJob()
+        part = self._held().adopt(adopted)
+
+        def copied(error: OSError | None) -> None:
+            adopted.foreign.close()
+            if error is not None:
+                self._guarded(lambda: self._fail(os_verdict(error, f"copy {adopted.foreign.path}")))
+            elif self._halt is not None:
+                self._guarded(lambda: self._let_go(discard=True, report=self._halted))
+            else:
+                self._guarded(lambda: self._start(self._held().adopted(adopted, tail.copied_bytes)))
+
+        self.phase = Phase.ADOPTING
+        run = tail.of(part.fd, adopted.foreign)
+        self._facilities.sync.submit(SyncJob(run=run, done=copied))
+
+    def _start(self, record: ControlRecord | None) -> None:
+        """Begin the transfer of what `record` lacks, or go on when it lacks nothing."""
+        holding = self._held()
+        if record is not None and record.is_complete():
+            self._check()
+            return
+        self._pulse = Pulse(self.assign.lease, holding, self._facilities, self._checkpoint_failed)
+        self._begin_transfer(self._job(), record)
+
+    def _job(self) -> Job:
+        assign = self.assign
+        return Job(
+            urls=(assign.url, *assign.options.mirrors),
+            granted=assign.connections,
+            headers=assign.headers,
+            limit_rate_bps=assign.limit_rate_bps,
             settings=self._settings,
-            options=self.assign.options,
+            options=assign.options,
+            newer_than=self._newer_than if self._held().part is None else None,
         )
+
+    def _begin_transfer(self, job: Job, record: ControlRecord | None) -> None:
+        self._received_before = self._received()
         self._transfer = Transfer(job, self, self._facilities.connections)
         self.phase = Phase.TRANSFERRING
-        self._next_checkpoint_mono = self.begun_mono + CHECKPOINT_EVERY_S
         if record is not None:
             self._transfer.start(record.ranges, record.version)
         else:
             self._transfer.start()
-        self.wake_mono = self.begun_mono + STARTED_AFTER_S
+        if self._pulse is not None:
+            self._pulse.look_soon()
+        self.wake_mono = 0.0
+
+    def _reserve(self, part: PartFile, accepted: Accept) -> None:
+        """Reserve the disk space of a large file; the transfer does not wait for it."""
+        size = accepted.version.size or 0
+        if size < _RESERVED_FROM_BYTES or accepted.is_part:
+            return
+        fd = part.fd
+        self._facilities.sync.submit(SyncJob(run=lambda: preallocate(fd, 0, size), done=self._reserved))
+
+    def _reserved(self, error: OSError | None) -> None:
+        if error is not None and self.phase is Phase.TRANSFERRING:
+            self._guarded(lambda: self._fail(os_verdict(error, f"reserve space in {self._held().folder.path}")))
 
     def _complete(self) -> None:
         holding = self._held()
         if self._transfer is None or holding.part is None:
             raise RuntimeError("a transfer ended well without a part file")
-        holding.version = replace(holding.version, size=self._transfer.bytes_done())
-        self._sync()
+        size = self._transfer.bytes_done()
+        holding.version = replace(holding.version, size=size)
+        expected = self.assign.options.size_bytes
+        if expected is not None and size != expected:
+            self._is_spoilt = True
+            raise TaskFailed(FailureCode.CHECKSUM, f"the file has {size} bytes, and should have {expected}")
+        self._check()
+
+    def _check(self) -> None:
+        """Compare the complete part file with what is known of the file, where anything is."""
+        holding = self._held()
+        names = names_of((self.assign.url, *self.assign.options.mirrors), self.assign.output)
+        if not self._prepared.lists and not self.assign.options.checksums and not self.assign.options.pieces:
+            expected = Expectation(checksums=self._promised, pieces=None)
+        else:
+            lists, promised = self._prepared.lists, self._promised
+            expected = expectation(self.assign.options, lists, [*names, holding.name], promised)
+        if expected.is_empty():
+            self._sync()
+            return
+        self.phase = Phase.CHECKING
+        part, size = holding.opened(), holding.version.size or 0
+        look = Verification(part.fd, size, expected, lambda: self._halt is not None)
+        self._facilities.sync.submit(SyncJob(run=look.run, done=lambda error: self._checked(look, expected, error)))
+
+    def _checked(self, look: Verification, expected: Expectation, error: OSError | None) -> None:
+        if error is not None:
+            self._guarded(lambda: self._fail(os_verdict(error, "read the part file")))
+        else:
+            self._guarded(lambda: self._after_check(look, expected))
+
+    def _after_check(self, look: Verification, expected: Expectation) -> None:
+        if self._halt is not None:
+            self._let_go(discard=self._halt, report=self._halted)
+            return
+        if look.failure is not None:
+            self._fail(look.failure)
+        elif look.findings is None or look.findings.complaint is None:
+            if self.assign.options.checksums or self.assign.options.pieces:
+                self.note(f"verified: {expected.words()}")
+            self._sync()
+        else:
+            self._fetch_again(look.findings.bad_pieces, look.findings.complaint)
+
+    def _fetch_again(self, bad_pieces: Ranges, complaint: str) -> None:
+        """Fetch again what is wrong, with other means than before; give up when there are none left."""
+        self._rounds += 1
+        holding, job = self._held(), self._job()
+        size = holding.version.size or 0
+        was_assembled = self._transfer is None or self._transfer.was_assembled
+        if bad_pieces and self._rounds <= _MOST_ROUNDS:
+            good = ByteRanges(((0, size),))
+            for start, end in bad_pieces:
+                good.remove(start, end)
+            self.note(f"{complaint}; fetching that again")
+            holding.record = holding.record_of(good.ranges())
+            again = holding.record if good.ranges() else None
+            self._begin_transfer(replace(job, preferred=self._rounds), again)
+        elif (was_assembled or len(job.urls) > self._rounds) and self._rounds <= max(1, len(job.urls)):
+            self.note(f"{complaint}; starting over with one connection")
+            self._begin_transfer(replace(job, is_plain=True, preferred=self._rounds - was_assembled), None)
+        else:
+            self._is_spoilt = True
+            self._fail(Verdict(code=FailureCode.CHECKSUM, message=complaint))
 
     def _sync(self) -> None:
         part = self._held().opened()
+        if self.assign.options.remote_time:
+            part.set_time(self._held().version.last_modified)
         self.phase = Phase.SYNCING
-        if self._settings.durable or self._checkpoint_runs:
+        if self._settings.durable or self._checkpoint_runs():
             run = part.sync if self._settings.durable else (lambda: None)
             sync = self._facilities.sync
             hand_over = sync.submit if self.is_visible else sync.hold
@@ -292,77 +448,29 @@ class Session:
 
     # --- while it transfers ---
 
+    def _tick_preparing(self, now: float) -> None:
+        if self._preparation is not None:
+            self._preparation.check(now)
+        if self._preparation is not None:
+            self.wake_mono = self._preparation.wake_mono()
+
     def _tick(self, now: float) -> None:
-        transfer = self._transfer
-        assert transfer is not None
+        transfer, pulse = self._transfer, self._pulse
+        if transfer is None or pulse is None:
+            raise RuntimeError("no transfer is under way")
         transfer.check(now)
-        if self.phase is not Phase.TRANSFERRING:
+        if self.phase is not Phase.TRANSFERRING or transfer is not self._transfer:
             return
-        self.wake_mono = min(transfer.wake_mono(), self._next_checkpoint_mono)
-        if now < self.begun_mono + STARTED_AFTER_S:
-            self.wake_mono = min(self.wake_mono, self.begun_mono + STARTED_AFTER_S)
-        elif transfer.ranges() is not None:
-            self._show(now)
-        if now >= self._next_checkpoint_mono:
-            self._checkpoint(now)
+        if now >= pulse.wake_mono:
+            pulse.beat(transfer, now)
+        self.wake_mono = min(transfer.wake_mono(), pulse.wake_mono)
 
-    def _show(self, now: float) -> None:
-        """Report `started` once, then `progress`."""
-        assert self._transfer is not None
-        if not self.is_visible:
-            self._report_started()
-            self._next_progress_mono = now + PROGRESS_EVERY_S
-        elif now >= self._next_progress_mono:
-            progress = Progress(
-                lease=self.assign.lease,
-                bytes_done=self._transfer.bytes_done(),
-                bytes_total=self._held().version.size,
-                speed_bps=self._transfer.speed_bps(now),
-                connections=self._transfer.connection_count(),
-            )
-            if progress != self._last_progress:
-                self._facilities.reports.add(progress)
-            self._last_progress = progress
-            self._next_progress_mono = now + PROGRESS_EVERY_S
-        self.wake_mono = min(self.wake_mono, self._next_progress_mono)
+    def _checkpoint_failed(self, verdict: Verdict) -> None:
+        if self.phase is Phase.TRANSFERRING:
+            self._guarded(lambda: self._fail(verdict))
 
-    def _report_started(self) -> None:
-        assert self._transfer is not None
-        holding = self._held()
-        self.is_visible = True
-        self._facilities.reports.add(
-            Started(
-                lease=self.assign.lease,
-                dir=holding.folder.path,
-                name=holding.name,
-                part=holding.opened().name,
-                bytes_done=self._transfer.bytes_done(),
-                bytes_total=self._held().version.size,
-                http_status=self._status(),
-            )
-        )
-
-    def _checkpoint(self, now: float) -> None:
-        self._next_checkpoint_mono = now + CHECKPOINT_EVERY_S
-        self.wake_mono = min(self.wake_mono, self._next_checkpoint_mono)
-        assert self._transfer is not None
-        ranges = self._transfer.ranges()
-        if ranges is None or self._checkpoint_runs:
-            return
-        self._transfer.write_held()
-        holding, ranges = self._held(), self._transfer.ranges()
-        holding.check_space(0)
-        if ranges is None or not holding.is_worth_keeping(ranges):
-            return
-        part, record, durable = holding.opened(), holding.record_of(ranges), self._settings.durable
-        self._checkpoint_runs = True
-        job = SyncJob(run=lambda: part.checkpoint(record, durable=durable), done=self._checkpointed)
-        self._facilities.sync.submit(job)
-
-    def _checkpointed(self, error: OSError | None) -> None:
-        self._checkpoint_runs = False
-        if error is not None and self.phase is Phase.TRANSFERRING:
-            self._guarded(lambda: self._fail(os_verdict(error, "save the part file")))
+    def _checkpoint_runs(self) -> bool:
+        return self._pulse is not None and self._pulse.checkpoint_runs
 
     # --- the end ---
 
@@ -381,9 +489,10 @@ class Session:
             return
         part, ranges = holding.part, self._ranges(holding)
         record = None
-        if not discard and ranges is not None and part.is_in_place() and holding.is_worth_keeping(ranges):
+        is_wanted = not discard and not self._is_spoilt
+        if is_wanted and ranges is not None and part.is_in_place() and holding.is_worth_keeping(ranges):
             record = holding.record_of(ranges)
-        elif not self._checkpoint_runs:
+        elif not self._checkpoint_runs():
             self._save(part, None, report, None)
             return
         self.phase = Phase.SAVING
@@ -419,7 +528,8 @@ class Session:
     def _end(self, report: Report) -> None:
         self.phase = Phase.ENDED
         self.wake_mono = _NEVER
-        self._transfer = None
+        self._was_visible = self.is_visible
+        self._transfer = self._pulse = self._holding = None  # they know this session: the folder is let go of now
         self._facilities.reports.add(report)
 
     def _failed(self, verdict: Verdict) -> EndReport:
@@ -476,12 +586,15 @@ class Session:
             self._end(self._failed(verdict)(None, 0))
 
     def _stop_transfer(self) -> None:
+        if self._preparation is not None:
+            self._preparation.stop()
+            self._preparation = None
         if self._transfer is not None and self.phase is Phase.TRANSFERRING:
             self._transfer.stop()
 
     def _ranges(self, holding: Holding) -> Ranges | None:
         """Return what of the part file is good, None when nothing is known to be."""
-        if self.phase in (Phase.SYNCING, Phase.READY):
+        if self.phase in (Phase.CHECKING, Phase.SYNCING, Phase.READY):
             return ((0, holding.version.size),) if holding.version.size else ()
         ranges = self._transfer.ranges() if self._transfer is not None else None
         return ranges if ranges is not None or holding.record is None else holding.record.ranges
@@ -495,7 +608,7 @@ class Session:
         return self._transfer.status if self._transfer is not None else None
 
     def _received(self) -> int:
-        return self._transfer.received_bytes if self._transfer is not None else 0
+        return self._received_before + (self._transfer.received_bytes if self._transfer is not None else 0)
 
 
 def _let_be(_: OSError | None) -> None:

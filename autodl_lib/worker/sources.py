@@ -69,16 +69,18 @@ class Source:
 class Sources:
     """All sources of one file."""
 
-    def __init__(self, urls: Sequence[str], granted: Sequence[int], *, has_checksum: bool) -> None:
+    def __init__(self, urls: Sequence[str], granted: Sequence[int], *, has_checksum: bool, preferred: int) -> None:
         counts = [*granted, *([0] * len(urls))][: len(urls)]
         self.all = [Source(index, url, count) for index, (url, count) in enumerate(zip(urls, counts, strict=True))]
         self._has_checksum = has_checksum
+        self._preferred = preferred % len(self.all)
         self.main = self.all[0]
         """The one that named the file's version."""
 
     def opening(self) -> Source | None:
-        """Return the source to begin with: the first one that is not given up."""
-        return next((source for source in self.all if source.failure is None), None)
+        """Return the source to begin with: the preferred one, or the next that is not given up."""
+        turned = self.all[self._preferred :] + self.all[: self._preferred]
+        return next((source for source in turned if source.failure is None), None)
 
     def for_range(self, now: float) -> Source | None:
         """Return the source with the most room for a further connection, None when there is none."""
@@ -94,11 +96,13 @@ class Sources:
         for source, count in zip(self.all, connections, strict=False):
             source.granted = count
 
-    def agreement(self, source: Source, *, is_first: bool) -> Agreement:
+    def agreement(self, source: Source, version: RemoteVersion, *, is_first: bool) -> Agreement:
         """Return what a range of this source must agree in with the file.
 
         `is_first`: with a part file of an earlier attempt, which may have had another source.
         """
+        if self._has_checksum and not version.has_validator():
+            return Agreement.SIZE
         if source is self.main and not (is_first and len(self.all) > 1):
             return Agreement.VERSION
         return Agreement.SIZE if self._has_checksum else Agreement.MIRROR

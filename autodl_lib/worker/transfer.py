@@ -40,6 +40,7 @@ from autodl_lib.worker.response import (
     ResponseHead,
     ResumePoint,
     Unchanged,
+    is_later,
     judge,
     judge_by_size,
 )
@@ -72,7 +73,8 @@ logger = logging.getLogger(__name__)
 class Job:
     """What to fetch and how: the URL and its mirrors, and for each what it was granted.
 
-    `is_plain`: one connection only; `newer_than`: an HTTP date, only what is newer is wanted.
+    `is_plain`: one connection only; `preferred`: the source to begin with; `newer_than`: an HTTP date, only what is
+    newer is wanted.
     """
 
     urls: tuple[str, ...]
@@ -82,11 +84,12 @@ class Job:
     settings: TransferSettings
     options: TransferOptions = NO_OPTIONS
     is_plain: bool = False
+    preferred: int = 0
     newer_than: str | None = None
 
     def has_checksum(self) -> bool:
         """Tell whether the whole file's bytes will be checked in the end."""
-        return bool(self.options.checksums)
+        return bool(self.options.checksums) or self.options.pieces is not None
 
 
 class TransferOwner(Protocol):
@@ -118,7 +121,7 @@ class Transfer:
         self.version: RemoteVersion | None = None
         """The file's version, once a response was accepted."""
         self.done = ByteRanges()
-        self.sources = Sources(job.urls, job.granted, has_checksum=job.has_checksum())
+        self.sources = Sources(job.urls, job.granted, has_checksum=job.has_checksum(), preferred=job.preferred)
         self.segments: dict[Connection, Segment] = {}
         self.was_assembled = False
         """Whether the part file holds bytes of more than one response."""
@@ -299,7 +302,7 @@ class Transfer:
     def open_range(self, source: Source, start: int, end: int, now: float) -> Segment | None:
         """Ask a source for a range with a connection more; None when libcurl doesn't take the request."""
         assert self.version is not None
-        agreement = self.sources.agreement(source, is_first=False)
+        agreement = self.sources.agreement(source, self.version, is_first=False)
         asked = ResumePoint(offset=start, end=end, version=self.version, agreement=agreement)
         try:
             return self._open(source, asked, now)
@@ -342,7 +345,7 @@ class Transfer:
                 offset=start,
                 end=None if last else end,
                 version=version,
-                agreement=self.sources.agreement(source, is_first=True),
+                agreement=self.sources.agreement(source, version, is_first=True),
             )
         self._active_mono = now
         self._open(source, asked, now)
@@ -413,23 +416,32 @@ class Transfer:
     def _judge(self, segment: Segment, head: ResponseHead) -> Judgement:
         judgement = judge(head, segment.asked, is_conditional=self.job.newer_than is not None)
         is_same_file_whole = (
-            isinstance(judgement, Accept)
-            and segment.asked is not None
-            and judgement.offset != segment.asked.offset
-            and judgement.note == NO_RANGES_NOTE
+            isinstance(judgement, Accept) and not judgement.is_part and judgement.note == NO_RANGES_NOTE
         )
+        if isinstance(judgement, Accept) and not judgement.is_part and self._is_current(judgement):
+            return Unchanged()
         if is_same_file_whole and segment.wanted_if_range and segment.source.takes_if_range:
             # Some servers answer so though nothing has changed: what a 206 says without it is compared all the same.
             segment.source.takes_if_range = False
             return AskAgain(note="")
         return judgement
 
+    def _is_current(self, accepted: Accept) -> bool:
+        """Tell whether a server that pays no heed to If-Modified-Since has nothing newer."""
+        if self.job.newer_than is None or accepted.version.last_modified is None:
+            return False
+        return not is_later(accepted.version.last_modified, self.job.newer_than)
+
     def _apply(self, segment: Segment, judgement: Judgement, head: ResponseHead | None) -> None:
         if head is not None:
             self.status = head.status
-        if isinstance(judgement, Accept) and self.version is None:
+        expected = self.job.options.size_bytes
+        if isinstance(judgement, Accept) and expected is not None and judgement.version.size not in (None, expected):
+            words = f"{segment.source.host} has a file of {judgement.version.size} bytes, and it should have {expected}"
+            segment.judgement = Refuse(verdict=Verdict(code=FailureCode.CHECKSUM, message=words))
+        elif isinstance(judgement, Accept) and self.version is None:
             self._accept_first(segment, judgement, head)
-        elif isinstance(judgement, Accept) and segment.asked is not None and judgement.offset == segment.asked.offset:
+        elif isinstance(judgement, Accept) and judgement.is_part:
             self._accept_more(segment, judgement)
         elif isinstance(judgement, Accept):
             is_changed = judgement.note == REMOTE_CHANGED_NOTE
@@ -442,7 +454,7 @@ class Transfer:
         if accepted.note is not None:
             self._owner.note(accepted.note)
         self._part = self._owner.open_part(accepted, head, segment.source)
-        is_resumed = self._resume is not None and accepted.offset > 0
+        is_resumed = self._resume is not None and accepted.is_part
         self.done = ByteRanges(self._resume[0] if is_resumed and self._resume is not None else ())
         self.was_assembled = is_resumed
         self.version = accepted.version
@@ -703,6 +715,7 @@ class Transfer:
         except OSError as error:
             failure = failure or (os_verdict(error, "write the part file"), self._main_index())
         self._close_all()
+        self._spreading = None
         failure = failure or self._failure
         if failure is None:
             self._owner.transfer_ended(None, 0)

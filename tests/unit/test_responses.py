@@ -139,7 +139,7 @@ def test_a_weak_or_broken_etag_ties_nothing(etag: str) -> None:
 def test_the_rest_is_taken_when_all_fits() -> None:
     fields = {"content-range": "bytes 100-999/1000", **SAME}
     assert judge(ResponseHead(status=206, fields=fields), ASKED) == Accept(
-        offset=100, version=VERSION, seen=VERSION, end=1000
+        offset=100, version=VERSION, seen=VERSION, end=1000, is_part=True
     )
 
 
@@ -185,7 +185,7 @@ BY_SIZE = RemoteVersion(size=1000, etag=None, last_modified=None)
 
 
 def test_an_ftp_file_goes_on_only_at_the_same_size() -> None:
-    assert judge_by_size(1000, ASKED) == Accept(offset=100, version=BY_SIZE, seen=BY_SIZE, end=1000)
+    assert judge_by_size(1000, ASKED) == Accept(offset=100, version=BY_SIZE, seen=BY_SIZE, end=1000, is_part=True)
     assert isinstance(judge_by_size(1001, ASKED), AskAgain)
     assert isinstance(judge_by_size(None, ASKED), AskAgain)
     assert isinstance(judge_by_size(None, None), Accept)
