@@ -99,7 +99,7 @@ def _unconnected(message: str, os_errno: int, options: TransferOptions) -> Failu
 
 def _tls(code: int, message: str, os_errno: int, options: TransferOptions) -> FailureWords | None:
     has_key_trouble = code == _CLIENT_CERT or any(words in message for words in _KEY_TROUBLE)
-    if options.client_cert is not None and code in (_BAD_ARGUMENT, _TLS, _CLIENT_CERT) and has_key_trouble:
+    if code in (_BAD_ARGUMENT, _TLS, _CLIENT_CERT) and has_key_trouble:
         return FailureCode.TLS, "the client certificate and its private key can't be used, or don't fit together"
     if code in (_TLS, _BROKE) and "certificate required" in message:
         return FailureCode.TLS, "{host} wants a client certificate"

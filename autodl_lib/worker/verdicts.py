@@ -98,7 +98,7 @@ _CURL: dict[int, FailureWords] = {
     64: (FailureCode.TLS, "{host} does not offer the TLS that was asked for"),
     66: (FailureCode.TLS, "the TLS library could not be started"),
     67: (FailureCode.AUTHENTICATION, "{host} refused the user name or password"),
-    77: (FailureCode.TLS, "this machine's CA certificates can't be read"),
+    77: (FailureCode.TLS, "the CA certificates can't be used"),
     78: (FailureCode.REMOTE_MISSING, "the file does not exist on {host}"),
     79: (FailureCode.NETWORK, "the SSH session with {host} failed: {detail}"),
     80: (FailureCode.NETWORK, "the TLS connection to {host} could not be closed"),
