@@ -20,16 +20,6 @@ from autodl_lib.supervisor.host_limits import Claim, fair_shares
 K = TypeVar("K")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewHold:
-    """A lease that is about to be handed out: its worker, the host of its URL and of each mirror, what it wants."""
-
-    lease: str
-    worker: str
-    sources: tuple[str, ...]
-    want: int
-
-
 @dataclass(slots=True, eq=False)
 class _Stake:
     """What one worker has on one host: `level` is what its leases may be given, `used` what they may be using."""
@@ -55,13 +45,15 @@ class _Stake:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One lease: what it was last told it may use of each source, and what it may still be using."""
+    """One lease: what it was last told it may use of each source, and what it may still be using; () is not yet."""
 
-    hold: NewHold
+    lease: str
+    worker: str
+    sources: tuple[str, ...]
+    want: int
     stakes: tuple[_Stake, ...]
-    ordered: tuple[int, ...]
-    granted: tuple[int, ...]
-    sent: bool = False
+    ordered: tuple[int, ...] = ()
+    granted: tuple[int, ...] = ()
     started: bool = False
     awaited: bool = False
 
@@ -113,50 +105,48 @@ class HostLedger:
         self.limit, self._default_want = limit, default_want
         self._dirty.update(self._hosts)
 
-    def add(self, hold: NewHold) -> None:
-        """Take up a lease; `first_grant` says later what it begins with."""
-        stakes = []
-        for index, name in enumerate(hold.sources):
-            host = self._hosts.setdefault(name, _Host())
-            stake = host.stakes.get(hold.worker)
-            if stake is None:
-                stake = host.stakes[hold.worker] = _Stake()
-            if hold.want > stake.want or (index == 0 and not stake.needed):
+    def add(self, lease: str, worker: str, sources: tuple[str, ...], want: int) -> None:
+        """Take up a lease: its worker, the host of its URL and of each mirror, how many connections it wants.
+
+        `first_grant` says later what it begins with.
+        """
+        entry = _Entry(lease, worker, sources, want, tuple([self._stake(name, worker) for name in sources]))
+        self._entries[lease] = entry
+        own = self._of_worker.get(worker)
+        if own is None:
+            own = self._of_worker[worker] = Counter()
+        own[sources[0]] += 1
+        entry.stakes[0].needed += 1
+        for name, stake in zip(sources, entry.stakes, strict=True):
+            if want not in stake.wants or not stake.level:
                 self._dirty.add(name)
-            stakes.append(stake)
-        entry = _Entry(hold, tuple(stakes), (0,) * len(stakes), (0,) * len(stakes))
-        self._entries[hold.lease] = entry
-        self._of_worker.setdefault(hold.worker, Counter())[hold.sources[0]] += 1
-        for index, stake in enumerate(stakes):
-            stake.leases[hold.lease] = entry
-            stake.wants[hold.want] += 1
-            stake.needed += index == 0
-            stake.granted[0] += 1
-            self._settle(hold.sources[index], stake)
+            stake.leases[lease] = entry
+            stake.wants[want] += 1
+            if not stake.used:
+                self._settle(name, stake)
 
     def end(self, lease: str) -> None:
         """A lease is over, however it ended; for one that is not known, nothing."""
         entry = self._entries.pop(lease, None)
         if entry is None:
             return
-        worker = entry.hold.worker
-        _take(self._of_worker[worker], entry.hold.sources[0])
-        if not self._of_worker[worker]:
-            del self._of_worker[worker]
+        _take(self._of_worker[entry.worker], entry.sources[0])
+        if not self._of_worker[entry.worker]:
+            del self._of_worker[entry.worker]
+        entry.stakes[0].needed -= 1
         for index, stake in enumerate(entry.stakes):
-            name = entry.hold.sources[index]
-            want, least = stake.want, stake.least
+            name = entry.sources[index]
             stake.leases.pop(lease, None)
-            _take(stake.wants, entry.hold.want)
-            _take(stake.granted, entry.granted[index])
-            stake.needed -= index == 0
+            _take(stake.wants, entry.want)
+            if entry.granted:
+                _take(stake.granted, entry.granted[index])
+            if entry.want not in stake.wants or not stake.needed:
+                self._dirty.add(name)
             if not stake.wants:
                 stake.level = 0
             self._settle(name, stake)
             if not stake.wants:
-                self._drop(name, worker)
-            elif (stake.want, stake.least) != (want, least):
-                self._dirty.add(name)
+                self._drop(name, entry.worker)
 
     def started(self, lease: str) -> Grants:
         """A lease's transfer has begun: it may use what its worker has."""
@@ -191,18 +181,26 @@ class HostLedger:
         for name in dirty:
             host = self._hosts.get(name)
             if host is not None:
-                changed.update((entry.hold.lease, entry) for entry in self._share(name, host))
+                changed.update((entry.lease, entry) for entry in self._share(name, host))
         return self._orders(changed.values())
 
     def first_grant(self, lease: str) -> tuple[int, ...]:
         """Return what a lease begins with, as its assignment goes out now."""
         entry = self._entries[lease]
-        entry.sent = True
         entry.ordered = _allowed(entry)
         self._set_granted(entry, entry.ordered)
         return entry.ordered
 
     # --- inside ---
+
+    def _stake(self, name: str, worker: str) -> _Stake:
+        host = self._hosts.get(name)
+        if host is None:
+            host = self._hosts[name] = _Host()
+        stake = host.stakes.get(worker)
+        if stake is None:
+            stake = host.stakes[worker] = _Stake()
+        return stake
 
     def _share(self, name: str, host: _Host) -> Iterator[_Entry]:
         """Set each worker's level; lower ones at once, higher ones as far as there is room."""
@@ -230,7 +228,7 @@ class HostLedger:
     def _orders(self, entries: Iterable[_Entry]) -> Grants:
         grants: Grants = []
         for entry in entries:
-            if not entry.sent or entry.awaited:
+            if not entry.ordered or entry.awaited:
                 continue
             allowed = _allowed(entry)
             if not entry.started:  # it is not using anything yet: only less is worth a message
@@ -238,16 +236,19 @@ class HostLedger:
             if allowed != entry.ordered:
                 self._set_granted(entry, tuple(max(pair) for pair in zip(allowed, entry.ordered, strict=True)))
                 entry.ordered, entry.awaited = allowed, True
-                grants.append((entry.hold.lease, allowed))
+                grants.append((entry.lease, allowed))
         return grants
 
     def _set_granted(self, entry: _Entry, granted: tuple[int, ...]) -> None:
+        before, entry.granted = entry.granted, granted
+        if granted == before:
+            return
         for index, stake in enumerate(entry.stakes):
-            if granted[index] != entry.granted[index]:
-                _take(stake.granted, entry.granted[index])
-                stake.granted[granted[index]] += 1
-                self._settle(entry.hold.sources[index], stake)
-        entry.granted = granted
+            stake.granted[granted[index]] += 1
+            if before:
+                _take(stake.granted, before[index])
+            if before or granted[index] > stake.used:
+                self._settle(entry.sources[index], stake)
 
     def _settle(self, name: str, stake: _Stake) -> None:
         """Take what a worker occupies into the host's sum; whoever wants more is looked at where it falls."""
@@ -268,7 +269,7 @@ class HostLedger:
 
 
 def _allowed(entry: _Entry) -> tuple[int, ...]:
-    return tuple(min(stake.level, entry.hold.want) for stake in entry.stakes)
+    return tuple([min(stake.level, entry.want) for stake in entry.stakes])
 
 
 def _take(counter: Counter[K], key: K) -> None:

@@ -37,6 +37,7 @@ class _Transfer:
 class _Unit:
     """One worker's transfers, the oldest first."""
 
+    worker: str
     uid: Uid
     transfers: dict[str, _Transfer] = field(default_factory=dict)
     share_bps: int | None = None
@@ -60,7 +61,6 @@ class RateControl:
         self._speed_of = speed_of
         self._units: dict[str, _Unit] = {}
         self._unit_of: dict[str, _Unit] = {}
-        self._worker_of: dict[str, str] = {}
         self._dirty = False
         self._forced = False
         self._was_active = False
@@ -69,25 +69,24 @@ class RateControl:
 
     def add(self, lease: str, worker: str, uid: Uid, task: tuple[TaskId, int]) -> None:
         """Take up a lease of a task (its number, and its own limit)."""
-        unit = self._units.setdefault(worker, _Unit(uid))
-        if not unit.transfers:
+        unit = self._units.get(worker)
+        if unit is None:
+            unit = self._units[worker] = _Unit(worker, uid)
             self._dirty = True
         task_id, most_bps = task
         unit.transfers[lease] = _Transfer(lease, task_id, most_bps)
         unit.changed_mono = time.monotonic()
         self._unit_of[lease] = unit
-        self._worker_of[lease] = worker
 
     def end(self, lease: str) -> None:
         """A lease is over, however it ended; for one that is not known, nothing."""
         unit = self._unit_of.pop(lease, None)
         if unit is None:
             return
-        worker = self._worker_of.pop(lease)
         del unit.transfers[lease]
         unit.changed_mono = time.monotonic()
         if not unit.transfers:
-            del self._units[worker]
+            del self._units[unit.worker]
         self._dirty = True
 
     def started(self, lease: str) -> None:
@@ -118,7 +117,7 @@ class RateControl:
     @property
     def is_empty(self) -> bool:
         """Return whether no lease is known."""
-        return not (self._units or self._unit_of or self._worker_of)
+        return not (self._units or self._unit_of)
 
     def balance(self, *, tick: bool = False) -> Rates:
         """Share anew if anything changed, or (`tick`) since speeds do; return whom to tell what."""
