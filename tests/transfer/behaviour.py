@@ -71,13 +71,17 @@ AT_ONCE = Right()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """One way to be a server; the first page is asked for, and then, by the same worker, the pages of `then`."""
+    """One way to be a server; the first page is asked for, and then, by the same worker, the pages of `then`.
+
+    `after_kill`: the outcome where a worker was killed in the middle, if it is another one.
+    """
 
     name: str
     pages: tuple[Page, ...]
     outcome: Outcome = AT_ONCE
     then: tuple[Page, ...] = ()
     options: TransferOptions = NO_OPTIONS
+    after_kill: Outcome | None = None
 
     def right(self) -> tuple[bytes, ...]:
         """Return the versions of the file that may stand at the final name."""

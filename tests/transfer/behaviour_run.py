@@ -168,23 +168,20 @@ def run(behaviour: Behaviour, base: Path, worker: BehaviourWorker) -> None:
             errand.go_on(worker)
 
 
-def run_killed(behaviour: Behaviour, moment: Moment, base: Path) -> None:
+def run_killed(behaviour: Behaviour, moment: Moment, base: Path, successor: BehaviourWorker) -> None:
     """Let a worker meet a behaviour, kill it in the middle, and let another one take over."""
     with MisbehavingServer() as server:
         errand, *others = _errands(behaviour, server, base)
+        errand.outcome = behaviour.after_kill or behaviour.outcome
         errand.more_attempts = _MORE_ATTEMPTS_AFTER_A_KILL
         if moment is not Moment.READY:
             server.stop_after(len(errand.right[0] if errand.right else behaviour.pages[0].cases[0].body) // 2)
         over = _kill(errand, moment)
         server.go_on()
-        worker = BehaviourWorker()
-        try:
-            if not over:
-                errand.go_on(worker)
-            for other in others:
-                other.go_on(worker)
-        finally:
-            worker.retire()
+        if not over:
+            errand.go_on(successor)
+        for other in others:
+            other.go_on(successor)
 
 
 def _errands(behaviour: Behaviour, server: MisbehavingServer, base: Path) -> list[Errand]:

@@ -119,7 +119,11 @@ RANGES = (
         ruled(
             f"every range is answered {status[:3]}", Rule(ranged=True, case=_error(status)), outcome=Right(attempts=3)
         )
-        for status in ("403 No", "404 Missing", "405 Never", "503 Busy")
+        for status in ("403 No", "404 Missing", "405 Never")
+    ),
+    replace(
+        ruled("every range is answered 503", Rule(ranged=True, case=_error("503 Busy"))),
+        after_kill=Either(right=Right(attempts=3), fails=Fails(codes=(FailureCode.SERVER_BUSY,))),
     ),
     ruled(
         "every range is answered with a log-in page and 200", Rule(ranged=True, case=LOGIN), outcome=Right(attempts=3)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future
 
 import pytest
 from behaviour import Behaviour, Fails
 from behaviour_run import Moment, run_killed
-from behaviour_threads import run_at_once
+from behaviour_threads import Runs, Workers, run_at_once
 from behaviours import BEHAVIOURS
 
 _LARGE_BYTES = 1024 * 1024
@@ -26,11 +25,12 @@ CASES = [(behaviour, moment) for behaviour in BEHAVIOURS for moment in moments(b
 
 
 @pytest.fixture(scope="module")
-def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """All cases, each begun as soon as there is room for it."""
 
-    def work(behaviour: Behaviour, moment: Moment) -> None:
-        run_killed(behaviour, moment, tmp_path_factory.mktemp("killed"))
+    def work(workers: Workers, behaviour: Behaviour, moment: Moment) -> None:
+        with workers.one() as successor:
+            run_killed(behaviour, moment, tmp_path_factory.mktemp("killed"), successor)
 
     yield from run_at_once(request, work)
 
@@ -39,6 +39,6 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     ("behaviour", "moment"), CASES, ids=[f"{behaviour.name}, killed {moment}" for behaviour, moment in CASES]
 )
 def test_a_killed_worker_is_followed_by_one_that_comes_to_the_same_end(
-    behaviour: Behaviour, moment: Moment, runs: dict[str, Future[None]], request: pytest.FixtureRequest
+    behaviour: Behaviour, moment: Moment, runs: Runs, request: pytest.FixtureRequest
 ) -> None:
     runs[request.node.name].result()

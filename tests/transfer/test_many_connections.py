@@ -70,8 +70,9 @@ def test_there_are_never_more_connections_than_were_granted(
 def test_a_connection_that_breaks_is_replaced_within_what_was_granted(
     server: MisbehavingServer, worker: WorkerHarness, folder: Path
 ) -> None:
-    page = Page(path="/f", cases=(GOOD,), rules=(Rule(every_connection=2, case=replace(GOOD, cut_after=50_000)),))
-    fetch(worker, server.serve_page(page), folder, 3)
+    long = replace(GOOD, body=LONG, rate_bps=MIB)
+    page = Page(path="/f", cases=(long,), rules=(Rule(every_connection=2, case=replace(long, cut_after=50_000)),))
+    fetch(worker, server.serve_page(page), folder, 3, body=LONG)
     assert 1 < server.most_connections <= 3
     assert server.connections > server.most_connections
 
