@@ -22,6 +22,7 @@ from autodl_lib.store.transaction import RESPONSE_BUCKET_S, RESPONSE_WINDOW_S
 
 LOG_LIMIT = 10_000
 HOSTS_LIMIT = 1000
+_CHUNK = 50
 
 
 class Reader:
@@ -74,15 +75,18 @@ class Reader:
         Costs a step for each host, not for each task of a closed one. Of a user's hosts, the first
         HOSTS_LIMIT are looked at, in the order of their names.
         """
-        rows = self._connection.execute(SQL["waiting_hosts"], {"uid": uid, "limit": HOSTS_LIMIT}).fetchall()
-        hosts = [host for (host,) in rows if host not in closed]
-        merged = heapq.merge(*[self._waiting_at(uid, host, limit) for host in hosts])
+        rows = self._connection.execute(SQL["waiting_heads"], {"uid": uid, "limit": HOSTS_LIMIT})
+        heads = [row for row in rows if row[2] not in closed]
+        merged = heapq.merge(*[self._waiting_from(uid, head) for head in heads])
         return [(task_id, host) for _, task_id, host in itertools.islice(merged, limit)]
 
-    def _waiting_at(self, uid: Uid, host: str, limit: int) -> Iterator[tuple[int, TaskId, str]]:
-        """Yield a host's tasks, the next to run first: one, and only where that one is taken, more of them."""
-        yield from self._connection.execute(SQL["waiting_at"], (uid, host, 1, 0)).fetchall()
-        yield from self._connection.execute(SQL["waiting_at"], (uid, host, limit, 1)).fetchall()
+    def _waiting_from(self, uid: Uid, head: tuple[int, TaskId, str]) -> Iterator[tuple[int, TaskId, str]]:
+        """Yield a host's tasks, the next to run first; only where its first one is taken, more are read."""
+        yield head
+        offset = 1
+        while rows := self._connection.execute(SQL["waiting_at"], (uid, head[2], _CHUNK, offset)).fetchall():
+            yield from rows
+            offset += len(rows)
 
     def waiting_before(self, task: Task) -> int:
         """Return how many enqueued tasks of the same user come before a task (10,000 at most)."""

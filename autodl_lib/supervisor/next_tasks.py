@@ -34,6 +34,10 @@ class Need:
     leased_by_user: int
 
 
+_MOST_ELSEWHERE = 256
+"""So many tasks behind closed hosts are enough for one plan; the next one finds more."""
+
+
 def next_tasks(read: Reader, uid: Uid, need: Need, closed: Closed) -> tuple[WaitingTask, ...]:
     """Return a user's next tasks, best first."""
     limit = need.tasks + need.leased_by_user
@@ -46,6 +50,7 @@ def next_tasks(read: Reader, uid: Uid, need: Need, closed: Closed) -> tuple[Wait
     if usable == len(head) and startable >= min(need.slots, len(head)):
         return tuple(kept)
     seen = {task_id for task_id, _ in kept}
+    limit = min(need.tasks, _MOST_ELSEWHERE) + need.leased_by_user
     elsewhere = read.waiting_elsewhere(uid, closed.held | closed.full, limit)
     # What is not at the front comes behind it.
     return tuple(kept + [task for task in elsewhere if task[0] not in seen and task[0] not in need.leased])

@@ -13,8 +13,8 @@ import pytest
 from support.queues import new_task, open_store
 
 from autodl_lib.contract.errors import NoSuchTask, StoreUnusable, WrongState
-from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState
-from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want
+from autodl_lib.contract.task import TaskError, TaskId, Uid
 from autodl_lib.store.database import open_database
 from autodl_lib.store.rows import Change
 from autodl_lib.store.statements import migrations
@@ -256,3 +256,62 @@ def test_the_first_version_s_file_opens_for_ever(tmp_path: Path) -> None:
             await store.write(lambda transaction: transaction.apply(finished.id, Change(event=TaskEvent.RETRY)))
 
     with_store(path, work)
+
+
+def test_tasks_behind_closed_hosts_are_found_best_first_without_reading_what_is_closed(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        queued = [("full:80", 9)] * 2000 + [(f"h{n % 40}:80", n % 3) for n in range(400)]
+        tasks = [new_task(host=host, priority=priority) for host, priority in queued]
+        await store.write(lambda transaction: transaction.insert([*tasks, new_task(uid=Uid(7), host="h1:80")]))
+        await store.write(lambda transaction: transaction.want(TaskId(2003), Want.CANCEL))
+        closed = {"full:80", "h0:80", "h39:80"}
+        wanted = [
+            (-priority, number, host)
+            for number, (host, priority) in enumerate(queued, start=1)
+            if host not in closed and number != 2003
+        ]
+        best_first = [(number, host) for _, number, host in sorted(wanted)]
+        assert store.read.waiting_elsewhere(Uid(1000), closed, 300) == best_first[:300]
+        assert store.read.waiting_elsewhere(Uid(1000), closed, 10_000) == best_first
+        assert store.read.waiting_elsewhere(Uid(1000), {host for host, _ in queued}, 10) == []
+        assert store.read.waiting_elsewhere(Uid(8), set(), 10) == []
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_how_long_a_task_has_been_stuck_is_remembered_until_it_begins_anew(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        [task_id] = await store.write(lambda transaction: transaction.insert([new_task()]))
+
+        async def apply(event: TaskEvent, **known: Any) -> float | None:
+            await store.write(lambda transaction: transaction.apply(task_id, Change(event=event, **known)))
+            return store.read.specs([task_id])[task_id].stuck_since
+
+        await apply(TaskEvent.START)
+        assert await apply(TaskEvent.POSTPONE, retry_at=1e10, stuck_since=5.0) == 5.0
+        assert await apply(TaskEvent.DUE) == 5.0
+        assert await apply(TaskEvent.START) == 5.0
+        assert await apply(TaskEvent.POSTPONE, retry_at=1e10) == 5.0
+        assert await apply(TaskEvent.RETRY) is None
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_only_tasks_that_wait_for_the_network_are_due_when_it_is_back(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        ids = await store.write(lambda transaction: transaction.insert([new_task() for _ in range(5)]))
+
+        def postpone(transaction: Transaction) -> None:
+            for task_id, code in zip(ids, ["network_down", "connect", "network_down", "disk_full"], strict=False):
+                error = TaskError(code=code, message="x")
+                transaction.apply(task_id, Change(event=TaskEvent.START))
+                transaction.apply(task_id, Change(event=TaskEvent.POSTPONE, retry_at=1e10, error=error))
+
+        await store.write(postpone)
+        assert await store.write(lambda transaction: transaction.enqueue_network_down(1)) == 1
+        assert await store.write(lambda transaction: transaction.enqueue_network_down(10)) == 1
+        assert await store.write(lambda transaction: transaction.enqueue_network_down(10)) == 0
+        states = [task.state.value for task in store.read.page(None, [], 0, 10)]
+        assert states == ["enqueued", "retrying", "enqueued", "retrying", "enqueued"]
+
+    with_store(tmp_path / "queue.db", work)

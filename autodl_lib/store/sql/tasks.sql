@@ -105,14 +105,18 @@ SELECT id, host FROM task INDEXED BY task_waiting
 WHERE uid = ? AND state = 'enqueued' AND want = 'run' ORDER BY priority DESC, id LIMIT ?
 
 -- A step of the index for each host, not for each task.
--- name: waiting_hosts
+-- name: waiting_heads
 WITH RECURSIVE found (host, n) AS (
     SELECT (SELECT MIN(host) FROM task INDEXED BY task_waiting_host WHERE uid = :uid AND state = 'enqueued'), 1
     UNION ALL
     SELECT (SELECT MIN(host) FROM task INDEXED BY task_waiting_host
             WHERE uid = :uid AND state = 'enqueued' AND host > found.host), n + 1
     FROM found WHERE found.host IS NOT NULL AND n < :limit)
-SELECT host FROM found WHERE host IS NOT NULL
+SELECT -priority, id, task.host FROM found CROSS JOIN task ON task.id = (
+    SELECT id FROM task AS head INDEXED BY task_waiting_host
+    WHERE uid = :uid AND head.host = found.host AND state = 'enqueued' AND want = 'run'
+    ORDER BY priority DESC, id LIMIT 1)
+WHERE found.host IS NOT NULL
 
 -- name: waiting_at
 SELECT -priority, id, host FROM task INDEXED BY task_waiting_host
