@@ -6,6 +6,7 @@ Invariants: what can be found wrong is found before anything is sent; a URL of a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -13,20 +14,36 @@ from urllib.parse import unquote
 import click
 
 from autodl_lib.cli.text import clean
-from autodl_lib.contract.checksums import MAX_LIST_BYTES, find_in_list, is_list_path, is_list_url, parse_checksum
+from autodl_lib.contract.checksums import (
+    MAX_LIST_BYTES,
+    Checksum,
+    find_in_list,
+    is_list_path,
+    is_list_url,
+    parse_checksum,
+)
 from autodl_lib.contract.urls import check_url
 
 _LONG = 65536
-_OTHER_LINE = "0" * 64 + "  another-file/\n"
-"""Keeps a line without a name from being taken for the whole list."""
+_NAME = re.compile(r"[^\s(]+(?: ?\((.*)\) ?= ?[0-9A-Fa-f]+|[ \t]+\*?(.*))")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ListFile:
-    """A list that was read; `name` is how the caller calls it."""
+    """A list that was read, under the name that the caller calls it by."""
 
-    name: str
-    content: str
+    def __init__(self, name: str, content: str) -> None:
+        self.name = name
+        self._content = content
+        # A long list is for many URLs, and is not to be understood anew for each.
+        is_long = len(content) > _LONG and "-----BEGIN PGP" not in content
+        self._lines_of = _by_name(content) if is_long else {}
+
+    def find(self, names: Sequence[str]) -> Checksum | None:
+        """Return the checksum of the file that is called one of `names`."""
+        lines = [line for name in names for line in self._lines_of.get(name, ())]
+        if lines and (found := find_in_list("\n".join(lines), names, self.name)) is not None:
+            return found
+        return find_in_list(self._content, names, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,31 +93,25 @@ def _read(path: str) -> ListFile:
         raise click.UsageError(f"{shown!r} is no checksum, and no file") from None
     if len(content) > MAX_LIST_BYTES:
         raise click.UsageError(f"{shown} is no list of checksums: it is over {MAX_LIST_BYTES} bytes long")
-    return ListFile(name=path, content=content.decode("utf-8", "surrogateescape"))
+    return ListFile(path, content.decode("utf-8", "surrogateescape"))
 
 
 def _found(one: ListFile, names: Sequence[str]) -> str:
-    checksum = None
-    if len(one.content) > _LONG and "-----BEGIN PGP" not in one.content:
-        checksum = find_in_list(_OTHER_LINE + _lines_with(one.content, names), names, one.name)
-    if checksum is None:
-        checksum = find_in_list(one.content, names, one.name)
+    checksum = one.find(names)
     if checksum is None:
         wanted = " or ".join(map(clean, names)) or "a file whose URL has no name"
         raise click.UsageError(f"{clean(one.name)} has no checksum of {wanted}, or some that contradict each other")
     return str(checksum)
 
 
-def _lines_with(content: str, names: Sequence[str]) -> str:
-    """Return the lines with a name in them: a long list is not to be understood anew for each of many URLs."""
-    lines = []
-    for name in names:
-        at = content.find(name)
-        while at >= 0:
-            end = content.find("\n", at) % (len(content) + 1)
-            lines.append(content[content.rfind("\n", 0, at) + 1 : end])
-            at = content.find(name, end)
-    return "\n".join(lines)
+def _by_name(content: str) -> dict[str, list[str]]:
+    """Return the lines of a list by the last component of the name in each."""
+    lines_of: dict[str, list[str]] = {}
+    for line in content.split("\n"):
+        match = _NAME.match(line.rstrip())
+        if match is not None:
+            lines_of.setdefault((match[1] or match[2] or "").rpartition("/")[2], []).append(line)
+    return lines_of
 
 
 def _remote_name(url: str) -> str:

@@ -107,6 +107,7 @@ class _Reader:
             if local != "metalink" or namespace not in _NAMESPACES:
                 raise BadMetalink(f"not a Metalink: its first element is {clean(local[:80])!r}")
             self._namespace = namespace
+        # An element of another namespace is nowhere, and neither is what is in it.
         self._open.append(_Element(name=local if namespace == self._namespace else "?", attributes=attributes))
         match self._place():
             case ["file"]:
@@ -140,8 +141,6 @@ class _Reader:
     def _place(self) -> list[str]:
         """Return where in a Metalink 4 this element would be; empty when that is nowhere."""
         path = [element.name for element in self._open[1:]]
-        if "?" in path:
-            return []
         if _NAMESPACES[self._namespace] == 3:
             if path[:1] != ["files"] or path[-1] in _CONTAINERS:
                 return []
