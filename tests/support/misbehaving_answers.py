@@ -69,7 +69,10 @@ def _content(case: Case, seen: SeenRequest) -> _Content:
     if len(wanted) > 1 or case.multipart:
         return _multipart(case, wanted)
     first, last = wanted[0]
-    first -= first % case.range_align
+    first = max(0, first - first % case.range_align + case.range_moved)
+    last = min(last + case.range_moved, size - 1)
+    if first > last:
+        return _Content(status="416 Range Not Satisfiable", lines=(f"Content-Range: bytes */{size}",), body=b"")
     if case.ignore_range_end:
         last = size - 1
     if case.range_length is not None:

@@ -32,7 +32,9 @@ class Case:
     if_range_by_date: bool = False
     """If-Range is understood with a date only."""
     range_shift: int = 0
-    """Moves the range that a 206 says it is."""
+    """Moves the range that a 206 says it is, while its bytes are those that were asked for."""
+    range_moved: int = 0
+    """Moves the bytes of a 206 and what it says."""
     range_total: str | None = None
     range_length: int | None = None
     """The most bytes that a 206 has."""

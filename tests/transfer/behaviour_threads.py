@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from behaviour_run import BehaviourWorker
 
-_AT_ONCE = 8
+_AT_ONCE = 12
 
 Runs = dict[str, Future[None]]
 
