@@ -32,6 +32,8 @@ from autodl_lib.worker.verdicts import TaskFailed
 _MOST_CANDIDATES = 100_000
 _ALWAYS_TRIED = 16
 _ATTEMPTS_TO_CLAIM = 8
+_END_OF_TIME_S = 2**33
+"""No file is younger (2242): nanoseconds of later times do not fit what keeps them."""
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
@@ -120,9 +122,12 @@ class PartFile:
         Raises: OSError.
         """
         parsed = email.utils.parsedate_tz(last_modified) if last_modified else None
-        if parsed is not None:
-            with contextlib.suppress(ValueError, OverflowError):
-                os.utime(self.fd, (time.time(), email.utils.mktime_tz(parsed)))
+        if parsed is None:
+            return
+        with contextlib.suppress(ValueError, OverflowError):
+            seconds = email.utils.mktime_tz(parsed)
+            if 0 <= seconds < _END_OF_TIME_S:
+                os.utime(self.fd, (time.time(), seconds))
 
     def identity(self) -> FileIdentity:
         """Return what tells this file apart from every other of its folder."""

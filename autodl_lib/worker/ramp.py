@@ -1,9 +1,10 @@
 """How many connections one file is worth: more only while they help. Pure.
 
 Runs as: the task's owner.  Talks to: nobody; no I/O.
-The number grows fourfold at a time, so that a server which limits each connection is soon used in full, and is
-taken back where the total speed does not follow. It stays at one while the file will be there in a moment anyway,
-while the processor is what limits the speed, and under a rate limit that one connection fills.
+The number grows fourfold at a time (more, where the file would take long), so that a server which limits each
+connection is soon used in full, and is taken back where the total speed does not follow. It stays at one while the
+file will be there in a moment anyway, while the processor is what limits the speed, and under a rate limit that one
+connection fills.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ FIRST_LOOK_S = 0.06
 WORTH_S = 0.5
 """A file that is complete sooner than this is not worth another connection."""
 _GROWTH = 4
+_LONG_S = 5.0
+"""A file that would take longer than this is worth many connections at once."""
 _WINDOW_S = 0.15
 _LONGEST_SETTLING_S = 3.0
 _NEXT_TRY_S = 15.0
@@ -87,13 +90,16 @@ class Ramp:
         speed_bps = self._speed_bps(reading)
         is_busy = reading.cpu_s - self._mark.cpu_s > _BUSY_CPU * elapsed_s
         fills_limit = reading.limit_bps > 0 and speed_bps > _LIMIT_FILLED * reading.limit_bps
-        soon_over = reading.remaining_bytes is None or reading.remaining_bytes < WORTH_S * speed_bps
+        if reading.remaining_bytes is None:
+            return
+        soon_over = reading.remaining_bytes < WORTH_S * speed_bps
         if self.target >= most or is_busy or fills_limit or soon_over:
             if elapsed_s > 1.0:
                 self._begin(_Stage.LOOKING, reading)
             return
         self._before = (self.target, speed_bps)
-        self.target = min(most, self.target * _GROWTH)
+        growth = _GROWTH if reading.remaining_bytes < _LONG_S * speed_bps else _GROWTH * _GROWTH
+        self.target = min(most, self.target * growth)
         self._begin(_Stage.SETTLING, reading)
 
     def _settle(self, reading: Reading) -> None:

@@ -19,6 +19,7 @@ WRITE_BACK_BYTES = 32 * 1024 * 1024
 """After so much, the disk is set to work: syncing a large file at its end then finds little left to do."""
 
 _WINDOW_S = 0.3
+_LEAST_WINDOW_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,8 @@ class Segment:
         """Of heads and bodies, as far as libcurl told."""
         self.received_bytes = 0
         self.wanted_if_range = False
+        self.is_blamed = False
+        """Whether its source was told that it is too slow."""
         self._sent_to_disk = self.start
         self._buffers: list[bytes] = []
         self._buffered = 0
@@ -135,4 +138,4 @@ class Segment:
         if now - newer[0] >= _WINDOW_S:
             self._marks = (newer, (now, self.received_bytes))
         elapsed = now - older[0]
-        return (self.received_bytes - older[1]) / elapsed if elapsed > 0 else 0.0
+        return (self.received_bytes - older[1]) / max(elapsed, _LEAST_WINDOW_S)

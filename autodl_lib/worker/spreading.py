@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from autodl_lib.worker.ramp import Ramp, Reading
 from autodl_lib.worker.segment import Segment
-from autodl_lib.worker.steering import Flow, Piece, crawler, next_piece
+from autodl_lib.worker.steering import Flow, Piece, Prospect, crawler, next_piece, usual_speed_bps
 
 if TYPE_CHECKING:
     from autodl_lib.worker.transfer import Transfer
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LEAST_FILE_BYTES = 256 * 1024
 """A smaller file is never fetched in pieces."""
 _STEER_EVERY_S = 0.05
+_MEMORY_S = 2.0
+"""After so long, half of the usual speed is forgotten: the whole network may have become slow."""
 
 
 class Spreading:
@@ -30,6 +32,8 @@ class Spreading:
         self._transfer = transfer
         self._ramp = Ramp(self._reading(now))
         self._next_mono = now + _STEER_EVERY_S
+        self._usual = (now, 0.0)
+        """When the usual speed was looked at, and what it was."""
 
     def wake_mono(self) -> float:
         """Return when `steer` has something to do by time alone."""
@@ -46,8 +50,7 @@ class Spreading:
             self._close(self._slowest(now))
         while len(self._transfer.segments) < target and self._open(now):
             pass
-        if len(self._transfer.segments) > 1:
-            self._replace_crawler(now)
+        self._replace_crawler(now)
 
     def obey_grants(self, now: float) -> None:
         """Close the connections that a source has beyond its grant.
@@ -112,7 +115,8 @@ class Spreading:
         if source is None:
             return False
         flows = self._flows(now)
-        piece = next_piece(self._transfer.missing(), [flow for _, flow in flows], source.delay_s)
+        prospect = self._prospect(flows, source.delay_s, now)
+        piece = next_piece(self._transfer.missing(), [flow for _, flow in flows], prospect)
         if piece is None:
             return False
         segment = self._transfer.open_range(source, piece.start, piece.end, now)
@@ -135,14 +139,25 @@ class Spreading:
     def _replace_crawler(self, now: float) -> None:
         flows = self._flows(now)
         delay_s = max((segment.source.delay_s for segment, _ in flows), default=0.0)
-        key = crawler([flow for _, flow in flows], delay_s)
+        key = crawler([flow for _, flow in flows], self._prospect(flows, delay_s, now))
         if key is None:
             return
         [segment] = [segment for segment, flow in flows if flow.key == key]
-        if not segment.received_bytes:
+        if not segment.is_blamed and (not segment.received_bytes or len(self._transfer.sources.all) > 1):
+            segment.is_blamed = True
             segment.source.failed(now)
+        if self._transfer.sources.for_range(now) is None and len(self._transfer.segments) == 1:
+            return
         self._close(segment)
         self._open(now)
+
+    def _prospect(self, flows: list[tuple[Segment, Flow]], delay_s: float, now: float) -> Prospect:
+        """Expect the usual speed of now, or what is left in memory of that of before, when it is higher."""
+        then, remembered_bps = self._usual
+        usual_bps = usual_speed_bps([flow for _, flow in flows])
+        speed_bps = max(usual_bps, remembered_bps * 0.5 ** ((now - then) / _MEMORY_S))
+        self._usual = (now, speed_bps)
+        return Prospect(speed_bps=speed_bps, delay_s=delay_s)
 
     def _slowest(self, now: float) -> Segment:
         return min(self._transfer.segments.values(), key=lambda segment: segment.speed_bps(now))

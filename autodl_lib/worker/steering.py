@@ -14,6 +14,8 @@ from statistics import median
 
 LEAST_PIECE_BYTES = 16 * 1024
 LEAST_GAIN_S = 0.1
+_TRUSTED_FOR_S = 0.25
+"""So long, a connection is thought to be as fast as others: it may have only begun."""
 _JUDGED_AFTER_S = 0.5
 _CRAWLS = 0.25
 """A connection that is slower than this part of the usual speed is replaced, if that gains enough."""
@@ -59,16 +61,23 @@ def usual_speed_bps(flows: Sequence[Flow]) -> float:
     return float(median(speeds[len(speeds) // 2 :])) if speeds else 0.0
 
 
-def next_piece(gaps: Sequence[tuple[int, int]], flows: Sequence[Flow], delay_s: float) -> Piece | None:
-    """Return the piece for a free connection, which will need `delay_s` to its first byte; None if there is none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prospect:
+    """What a further connection may be expected to do: its speed, and how long it takes to its first byte."""
+
+    speed_bps: float
+    delay_s: float
+
+
+def next_piece(gaps: Sequence[tuple[int, int]], flows: Sequence[Flow], prospect: Prospect) -> Piece | None:
+    """Return the piece for a free connection; None if there is none that is worth it."""
     if gaps:
         start, end = gaps[0]
         return Piece(start=start, end=end)
-    usual_bps = usual_speed_bps(flows)
-    if usual_bps <= 0:
+    if prospect.speed_bps <= 0:
         return None
     for victim in sorted(flows, key=Flow.remaining_s, reverse=True):
-        piece = _share_of(victim, usual_bps, delay_s)
+        piece = _share_of(victim, prospect.speed_bps, prospect.delay_s)
         if piece is not None:
             return piece
     return None
@@ -79,7 +88,8 @@ def _share_of(victim: Flow, usual_bps: float, delay_s: float) -> Piece | None:
     remaining = victim.remaining_bytes()
     if remaining <= 0 or victim.in_race:
         return None
-    speed = victim.speed_bps if victim.speed_bps > 0 or victim.age_s > delay_s + _JUDGED_AFTER_S else usual_bps
+    is_new = victim.age_s < delay_s + _TRUSTED_FOR_S
+    speed = max(victim.speed_bps, usual_bps) if is_new else victim.speed_bps
     # Both are done at the same time when x / usual + delay = (remaining - x) / speed.
     share = int((remaining - speed * delay_s) * usual_bps / (speed + usual_bps))
     alone_s = remaining / speed if speed > 0 else float("inf")
@@ -90,11 +100,11 @@ def _share_of(victim: Flow, usual_bps: float, delay_s: float) -> Piece | None:
     return Piece(start=victim.end - share, end=victim.end, victim=victim.key)
 
 
-def crawler(flows: Sequence[Flow], delay_s: float) -> int | None:
+def crawler(flows: Sequence[Flow], prospect: Prospect) -> int | None:
     """Return the flow that a fresh connection should replace, None where all are worth their place."""
-    usual_bps = usual_speed_bps(flows)
+    usual_bps, delay_s = prospect.speed_bps, prospect.delay_s
     for flow in sorted(flows, key=lambda flow: flow.speed_bps):
-        if flow.age_s < _JUDGED_AFTER_S + delay_s or flow.in_race:
+        if flow.age_s < _JUDGED_AFTER_S + delay_s:
             continue
         anew_s = delay_s + flow.remaining_bytes() / usual_bps if usual_bps > 0 else float("inf")
         if flow.speed_bps < _CRAWLS * usual_bps and flow.remaining_s() > LEAST_GAIN_S + _REPLACEMENT_GAIN * anew_s:

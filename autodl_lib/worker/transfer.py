@@ -623,7 +623,8 @@ class Transfer:
     def _give_back(self, segment: Segment, now: float) -> None:
         """Leave to the others what a connection could not bring."""
         if self._spreading is not None:
-            self._spreading.lost_one(now)
+            if not segment.is_accepted:
+                self._spreading.lost_one(now)
             self._spreading.absorb(segment.position)
         self._steer(now)
 
