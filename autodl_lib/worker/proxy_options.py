@@ -2,8 +2,7 @@
 
 Runs as: the task's owner.  Talks to: nobody; no I/O.
 Invariants: neither the proxy's user name nor its password is in any message; a password goes out unasked only inside
-of TLS; a connection through a proxy that was logged in to serves one request where libcurl could give it to another
-login (CVE-2026-3784).
+of TLS.
 Known limits: what the environment says of proxies counts for tasks that say nothing; a daemon of the system has none.
 """
 
@@ -22,7 +21,6 @@ _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _PROXY = re.compile(r"(?:(?P<scheme>[A-Za-z0-9+.-]+)://)?(?:(?P<login>[^/?#\s]*)@)?(?P<place>[^/?#\s@]+)/?")
 _VERSION_HTTPS_PROXY = 1 << 21  # curl.h; pycurl 7.45.2 does not know it
 _HAS_HTTPS_PROXY = bool(pycurl.version_info()[4] & _VERSION_HTTPS_PROXY)
-_MIXES_LOGINS = pycurl.version_info()[2] < 0x081300
 
 
 def proxy_settings(options: TransferOptions) -> Settings:
@@ -45,9 +43,6 @@ def proxy_settings(options: TransferOptions) -> Settings:
         raise TaskFailed(FailureCode.BAD_URL, f"the proxy is not one of {kinds} with HOST:PORT")
     if scheme == "https" and not _HAS_HTTPS_PROXY:
         raise TaskFailed(FailureCode.BAD_URL, "this machine's libcurl can't use a proxy over TLS")
-    if found["login"] is not None:
-        if scheme == "http":
-            settings.append((pycurl.PROXYAUTH, pycurl.HTTPAUTH_BASIC | pycurl.HTTPAUTH_DIGEST))
-        if _MIXES_LOGINS:
-            settings += [(pycurl.FRESH_CONNECT, 1), (pycurl.FORBID_REUSE, 1)]
+    if found["login"] is not None and scheme == "http":
+        settings.append((pycurl.PROXYAUTH, pycurl.HTTPAUTH_BASIC | pycurl.HTTPAUTH_DIGEST))
     return settings

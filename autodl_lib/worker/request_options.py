@@ -3,7 +3,8 @@
 Runs as: the task's owner.  Talks to: nobody itself; the files that options name are looked at, see owner_files.
 Invariants: only the schemes of contract.urls, and after a redirect only http, https, ftp and ftps; files are checked
 before the handle is touched; a handle that served a task with options of its own serves no other (see
-`Request.has_credentials`), since pycurl can't take most options back.
+`Request.has_credentials`), since pycurl can't take most options back; nor does a connection, where libcurl would not
+see the difference.
 Source: curl.se/libcurl/c/curl_easy_setopt.html.
 Known limits: HTTP headers of the task go to the hosts of a redirect too, except Authorization and Cookie.
 """
@@ -163,7 +164,20 @@ def _chosen(request: Request, before: Request | None) -> Settings:
     options = request.options
     settings += tls_settings(options) + proxy_settings(options) + login_settings(options, request.url.decode())
     settings += _network_settings(options) + _http_settings(options, is_tls=request.url[:6].lower() == b"https:")
+    if scheme != b"http" or _asks_for_own_connection(options):
+        settings += [(pycurl.FRESH_CONNECT, 1), (pycurl.FORBID_REUSE, 1)]
     return settings
+
+
+def _asks_for_own_connection(options: TransferOptions) -> bool:
+    """Tell whether libcurl could give this request a connection made otherwise, or this one's to another request.
+
+    It compares what TLS was asked for, but not kinds of addresses, nor, before 8.19, a proxy's logins (CVE-2026-3784).
+    For SSH it compares neither keys nor whether the host was verified, for FTP before 8.0 not whether TLS was wanted
+    (CVE-2023-27535), so these always have a connection of their own when a task has options.
+    """
+    has_proxy_login = options.proxy is not None and "@" in options.proxy
+    return options.ip_version is not IpVersion.ANY or options.interface is not None or has_proxy_login
 
 
 def _of_scheme(scheme: bytes, request: Request, before: bytes | None) -> Settings:

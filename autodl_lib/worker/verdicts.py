@@ -3,7 +3,8 @@
 Runs as: the task's owner.  Talks to: nobody; see connect_words for the one look at /proc/net.
 Invariants: a message is one sentence for the task's owner and never holds a secret: libcurl's own words are
 used only for codes whose words are known to be harmless, and are redacted all the same.
-Known limits: a TLS alert that a later try would not meet again counts as final.
+Known limits: a TLS alert that a later try would not meet again counts as final. libcurl 7.88 at times waits in vain
+for vsftpd to begin TLS on a data connection, which shows as result 13 after an answer that is no refusal.
 """
 
 from __future__ import annotations
@@ -171,6 +172,8 @@ def curl_verdict(result: CurlResult, url: str, options: TransferOptions = NO_OPT
         words = "the SSH host key of {host} is not the one in ~/.ssh/known_hosts, or is not there"
     elif connecting is not None:
         code, words = connecting
+    elif result.code == 13 and result.status is not None and 200 <= result.status < 300:
+        code, words = _CURL[12]
     elif result.code in _FTP_REPLIED and result.status is not None and url.lower().startswith("ftp"):
         code, words = _FTP.get(result.status, code), words + " (FTP reply {status})"
     message = words.format(
