@@ -30,7 +30,7 @@ class HostHolds:
         self._until_mono[host] = until
 
     def closed(self, now_mono: float) -> Set[str]:
-        """Return the hosts that are held now."""
+        """Return the hosts that are held now; the set follows what happens later."""
         for host in [host for host, until in self._until_mono.items() if until <= now_mono]:
             del self._until_mono[host]
         return self._until_mono.keys()

@@ -73,6 +73,8 @@ class HostLedger:
 
     def __init__(self) -> None:
         self.limit = 1
+        self.held: Set[str] = frozenset()
+        """Hosts that asked to be left alone: a task that has one of them as a mirror does without."""
         self._hosts: dict[str, _Host] = {}
         self._entries: dict[str, _Entry] = {}
         self._of_worker: dict[str, Counter[str]] = {}
@@ -187,7 +189,7 @@ class HostLedger:
     def first_grant(self, lease: str) -> tuple[int, ...]:
         """Return what a lease begins with, as its assignment goes out now."""
         entry = self._entries[lease]
-        entry.ordered = _allowed(entry)
+        entry.ordered = self._allowed(entry)
         self._set_granted(entry, entry.ordered)
         return entry.ordered
 
@@ -230,7 +232,7 @@ class HostLedger:
         for entry in entries:
             if not entry.ordered or entry.awaited:
                 continue
-            allowed = _allowed(entry)
+            allowed = self._allowed(entry)
             if not entry.started:  # it is not using anything yet: only less is worth a message
                 allowed = tuple(min(pair) for pair in zip(allowed, entry.ordered, strict=True))
             if allowed != entry.ordered:
@@ -238,6 +240,13 @@ class HostLedger:
                 entry.ordered, entry.awaited = allowed, True
                 grants.append((entry.lease, allowed))
         return grants
+
+    def _allowed(self, entry: _Entry) -> tuple[int, ...]:
+        allowed = [min(stake.level, entry.want) for stake in entry.stakes]
+        for index, name in enumerate(entry.sources[1:], start=1):
+            if name in self.held and name != entry.sources[0]:
+                allowed[index] = 0
+        return tuple(allowed)
 
     def _set_granted(self, entry: _Entry, granted: tuple[int, ...]) -> None:
         before, entry.granted = entry.granted, granted
@@ -266,10 +275,6 @@ class HostLedger:
         if not host.stakes:
             del self._hosts[name]
             self._dirty.discard(name)
-
-
-def _allowed(entry: _Entry) -> tuple[int, ...]:
-    return tuple([min(stake.level, entry.want) for stake in entry.stakes])
 
 
 def _take(counter: Counter[K], key: K) -> None:

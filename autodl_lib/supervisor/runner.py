@@ -83,6 +83,7 @@ class Runner:
     def attach(self, pool: Pool) -> None:
         """Begin to fill a pool that has started."""
         self.pool = pool
+        pool.allotments.hosts.held = self.host_holds.closed(time.monotonic())
         self._set_due_timer()
         self._set_hold_timer()
         self.changed()
