@@ -11,6 +11,8 @@ server.bind = "127.0.0.1"
 server.port = {port}
 server.document-root = "{folder}/files"
 server.errorlog = "{folder}/error.log"
+# Else it sends what a file was a second ago.
+server.stat-cache-engine = "disable"
 mimetype.assign = ( "" => "application/octet-stream" )
 """
 
