@@ -144,14 +144,14 @@ def test_a_list_that_does_not_have_the_file_checks_nothing_so_nothing_is_publish
     assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
 
 
-def test_a_list_may_be_a_file(server: MisbehavingServer, worker: WorkerHarness, folder: Path, tmp_path: Path) -> None:
+def test_a_lists_file_is_the_clients_to_read_and_checks_nothing_here(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path, tmp_path: Path
+) -> None:
     sums = tmp_path / "SHA256SUMS"
     sums.write_bytes(list_of(f=SMALL))
-    assert isinstance(fetch(worker, server.serve("/f", TINY), folder, str(sums)), Finished)
-    sums.write_bytes(list_of(f=OTHER_SMALL, g=OTHER_SMALL))
-    report = fetch(worker, server.serve("/g", TINY), folder, str(sums))
+    report = fetch(worker, server.serve("/f", TINY), folder, str(sums))
     assert isinstance(report, Failed)
-    assert report.code is FailureCode.CHECKSUM
+    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
 
 
 # --- what the server itself says ---
