@@ -1,8 +1,9 @@
 """libcurl's sockets and timers on the worker's epoll: one multi handle, connections kept warm in it.
 
 Runs as: the task's owner.  Talks to: the network, through libcurl.
-Invariants: nothing but libcurl's callbacks runs inside libcurl; ends of requests are told from `run_due` and
-`handle`, so that whoever is told may start the next request at once.
+Invariants: a warm connection on which something came unasked is not used again, for it would be taken for the next
+answer (libcurl uses it all the same); nothing but libcurl's callbacks runs inside libcurl; ends of requests are told
+from `run_due` and `handle`, so that whoever is told may start the next request at once.
 Source: curl.se/libcurl/c/libcurl-multi.html (the multi_socket interface).
 """
 
@@ -14,6 +15,8 @@ import time
 from typing import Protocol
 
 import pycurl
+
+from autodl_lib.worker.warm_sockets import WarmSockets
 
 _WARM_CONNECTIONS = 16
 _NO_MULTIPLEXING = 0
@@ -44,21 +47,27 @@ class Engine:
         self._sockets: dict[int, int] = {}
         self._active: dict[pycurl.Curl, Requester] = {}
         self._deadline: float | None = None
-        self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, _WARM_CONNECTIONS)
-        self._multi.setopt(pycurl.M_PIPELINING, _NO_MULTIPLEXING)
+        self._warm = WarmSockets()
+        self._fresh: set[pycurl.Curl] = set()
+        self._multi = self._new_multi()
 
     def add(self, easy: pycurl.Curl, requester: Requester) -> None:
         """Start a request; libcurl takes its first step in the next `run_due`."""
+        if self._warm.has_unasked_bytes():
+            if self._active:
+                easy.setopt(pycurl.FRESH_CONNECT, 1)
+                self._fresh.add(easy)
+            else:
+                self._multi.close()  # with all connections that are at rest
+                self._multi = self._new_multi()
+                self._warm.forget()
         self._active[easy] = requester
         self._multi.add_handle(easy)
 
     def remove(self, easy: pycurl.Curl) -> None:
         """Stop a request; its requester is not told."""
         if self._active.pop(easy, None) is not None:
-            self._multi.remove_handle(easy)
+            self._detach(easy)
 
     def owns(self, fd: int) -> bool:
         """Tell whether a file descriptor is one of libcurl's sockets."""
@@ -99,8 +108,23 @@ class Engine:
             for easy, code, message in ended:
                 requester = self._active.pop(easy, None)
                 if requester is not None:
-                    self._multi.remove_handle(easy)
+                    self._warm.add(int(easy.getinfo(pycurl.LASTSOCKET)))
+                    self._detach(easy)
                     requester.request_ended(code, message)
+
+    def _new_multi(self) -> pycurl.CurlMulti:
+        multi = pycurl.CurlMulti()
+        multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
+        multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        multi.setopt(pycurl.M_MAXCONNECTS, _WARM_CONNECTIONS)
+        multi.setopt(pycurl.M_PIPELINING, _NO_MULTIPLEXING)
+        return multi
+
+    def _detach(self, easy: pycurl.Curl) -> None:
+        self._multi.remove_handle(easy)
+        if easy in self._fresh:
+            self._fresh.discard(easy)
+            easy.setopt(pycurl.FRESH_CONNECT, 0)
 
     def _watch_socket(self, what: int, fd: int, _multi: object, _data: object) -> None:
         if what == pycurl.POLL_REMOVE:

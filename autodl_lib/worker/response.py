@@ -225,6 +225,9 @@ def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool
 
     `is_conditional`: only what is newer was asked for.
     """
+    if head.status < 100:
+        words = f"the server's answer is no HTTP: its status is {head.status}"
+        return Refuse(verdict=Verdict(code=FailureCode.PROTOCOL, message=words))
     if head.status == 200:
         version = _version(head, content_length(head))
         if asked is None:

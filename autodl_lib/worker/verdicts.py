@@ -118,6 +118,9 @@ _CURL: dict[int, FailureWords] = {
 
 _CURL_DEFAULT: FailureWords = (FailureCode.NETWORK, "the transfer from {host} failed (libcurl error {code})")
 
+_NO_HTTP_WORDS = ("HTTP/0.9", "HTTP version", "subversion in response", "code in HTTP response")
+"""What libcurl says of an answer that is no HTTP, with the code of an unsupported protocol."""
+
 CANNOT_RESUME = frozenset({31, 33, 36})
 """CURLcodes that say the server can't continue a file where it was left."""
 
@@ -166,7 +169,7 @@ def curl_verdict(result: CurlResult, url: str, options: TransferOptions = NO_OPT
     connecting = connect_words(result.code, result.message, result.os_errno, options)
     if result.code == 1 and result.status is not None and 300 <= result.status < 400:
         code, words = FailureCode.REDIRECT, "{host} redirects to a protocol that can't be downloaded from"
-    elif result.code == 1 and "HTTP/0.9" in result.message:
+    elif result.code == 1 and any(words in result.message for words in _NO_HTTP_WORDS):
         code, words = FailureCode.PROTOCOL, "{host} does not answer in HTTP"
     elif result.code == 60 and url.lower().startswith("sftp"):
         words = "the SSH host key of {host} is not the one in ~/.ssh/known_hosts, or is not there"

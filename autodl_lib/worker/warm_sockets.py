@@ -1,0 +1,53 @@
+"""Connections at rest, and whether something has come on one of them though nothing was asked.
+
+Runs as: the task's owner.  Talks to: nobody; looks at sockets, never reads from them.
+A socket is known by its descriptor and its inode, since libcurl closes descriptors without a word and the numbers
+are used again.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+_MOST = 64
+
+
+class WarmSockets:
+    """The sockets of requests that have ended."""
+
+    def __init__(self) -> None:
+        self._inodes: dict[int, int] = {}
+
+    def add(self, fd: int) -> None:
+        """Remember a socket whose request has ended; below 0: it is closed already."""
+        if fd < 0:
+            return
+        try:
+            self._inodes[fd] = os.fstat(fd).st_ino
+        except OSError:
+            self._inodes.pop(fd, None)
+        if len(self._inodes) > _MOST:
+            self._inodes.pop(next(iter(self._inodes)))
+
+    def forget(self) -> None:
+        """Forget all: they are closed."""
+        self._inodes.clear()
+
+    def has_unasked_bytes(self) -> bool:
+        """Tell whether anything, be it the end, has come on a socket at rest.
+
+        A socket that serves a request now may be among them: that costs a new connection, no more.
+        """
+        if not self._inodes:
+            return False
+        poll = select.poll()
+        for fd, inode in list(self._inodes.items()):
+            try:
+                if os.fstat(fd).st_ino == inode:
+                    poll.register(fd, select.POLLIN)
+                    continue
+            except OSError:
+                pass
+            del self._inodes[fd]
+        return bool(poll.poll(0))
