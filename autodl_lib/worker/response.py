@@ -55,6 +55,8 @@ class ResponseHead:
     reason: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     locations: list[str] = field(default_factory=list)
+    is_contradictory: bool = False
+    """Whether it has several lengths (RFC 9112, section 6.3)."""
 
 
 class HeadReader:
@@ -104,7 +106,10 @@ def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
         name, _, value = line.partition(b":")
         known = _USED.get(name.strip().lower())
         if known is not None:
-            head.fields[known] = _decode_value(value.strip())
+            decoded = _decode_value(value.strip())
+            if known == "content-length" and head.fields.get(known, decoded) != decoded:
+                head.is_contradictory = True
+            head.fields[known] = decoded
     return head
 
 
@@ -225,6 +230,9 @@ def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool
 
     `is_conditional`: only what is newer was asked for.
     """
+    if head.is_contradictory:
+        words = "the server's answer contradicts itself: it has two lengths"
+        return Refuse(verdict=Verdict(code=FailureCode.PROTOCOL, message=words))
     if head.status < 100:
         words = f"the server's answer is no HTTP: its status is {head.status}"
         return Refuse(verdict=Verdict(code=FailureCode.PROTOCOL, message=words))
@@ -232,8 +240,10 @@ def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool
         version = _version(head, content_length(head))
         if asked is None:
             return Accept(offset=0, version=version, seen=version, end=version.size)
-        note = NO_RANGES_NOTE if version.proves(asked.version) else REMOTE_CHANGED_NOTE
-        return Accept(offset=0, version=version, seen=version, end=version.size, note=note)
+        if not version.proves(asked.version):
+            # It may be the file as it is now, or a page about something else: asked plainly, the server will tell.
+            return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
+        return Accept(offset=0, version=version, seen=version, end=version.size, note=NO_RANGES_NOTE)
     if head.status == 206 and asked is not None:
         return _judge_range(head, asked)
     if head.status == 416 and asked is not None:

@@ -60,11 +60,9 @@ from autodl_lib.worker.verdicts import (
 
 _DRAIN_BYTES = 65536
 _DRAIN_S = 1.0
+_OUT_OF_MEMORY = 27
 _NEVER = float("inf")
 _NO_RESULT = CurlResult(code=0, message="", os_errno=0, status=None)
-
-_PERHAPS_THE_RANGE = frozenset({FailureCode.HTTP_ERROR, FailureCode.AUTHENTICATION})
-"""Refusals that may be meant for the range that was asked for, and not for the file."""
 
 logger = logging.getLogger(__name__)
 
@@ -577,6 +575,8 @@ class Transfer:
         return segment.is_accepted and result.code == 0
 
     def _verdict(self, segment: Segment, result: CurlResult) -> Verdict:
+        if result.code == _OUT_OF_MEMORY and not segment.is_accepted:  # libcurl 7.88, of a head that has no end
+            return Verdict(code=FailureCode.PROTOCOL, message=f"{segment.source.host} sends too long a head")
         if result.code:
             return curl_verdict(result, segment.source.url)
         size = segment.natural_end if segment.natural_end is not None else segment.end
@@ -656,8 +656,8 @@ class Transfer:
 
     def _next_source(self, source: Source, verdict: Verdict, now: float) -> None:
         source.failure = verdict
-        if self.sources.opening() is None and self._resume is not None and verdict.code in _PERHAPS_THE_RANGE:
-            source.failure = None
+        if self.sources.opening() is None and self._resume is not None and not verdict.may_pass():
+            source.failure = None  # the refusal may be meant for the range alone
             self._start_over(f"{verdict.message} for a part of the file; starting over", now)
             return
         if self.sources.opening() is None:

@@ -164,14 +164,23 @@ def test_a_range_nobody_asked_for_is_refused() -> None:
     assert isinstance(judge(ResponseHead(status=206, fields=fields), None), Refuse)
 
 
-def test_a_whole_file_in_place_of_the_rest_says_why() -> None:
+def test_the_same_file_whole_in_place_of_the_rest_is_taken_and_another_is_asked_for_plainly() -> None:
     same = judge(ResponseHead(status=200, fields={"content-length": "1000", **SAME}), ASKED)
     other = judge(ResponseHead(status=200, fields={"content-length": "1000", "etag": '"b"'}), ASKED)
     assert isinstance(same, Accept)
-    assert isinstance(other, Accept)
-    assert (same.offset, other.offset) == (0, 0)
+    assert (same.offset, same.is_part) == (0, False)
     assert "can't resume" in (same.note or "")
-    assert "changed" in (other.note or "")
+    assert isinstance(other, AskAgain)
+    assert "changed" in other.note
+
+
+def test_two_lengths_are_refused() -> None:
+    reader = HeadReader()
+    for line in (b"HTTP/1.1 200 OK", b"Content-Length: 10", b"Content-Length: 11", b""):
+        reader.feed(line + b"\r\n")
+    refused = judge(reader.head(), None)
+    assert isinstance(refused, Refuse)
+    assert refused.verdict.code is FailureCode.PROTOCOL
 
 
 def test_416_asks_again_once_for_all() -> None:
