@@ -20,7 +20,12 @@ from autodl_lib.contract.fields import param
 class TransferSection:
     """[transfer]: how a download talks to servers and disks."""
 
-    connections: int = param("connections for one file, at most", default=4, minimum=1, maximum=256)
+    connections: int = param(
+        "connections for one file, at most; more than one is used only where it helps",
+        default=8,
+        minimum=1,
+        maximum=256,
+    )
     connections_per_host: int = param(
         "connections to one host over all tasks of all users, at most", default=16, minimum=1, maximum=4096
     )
