@@ -17,6 +17,7 @@ _CONFIG = """
 ServerRoot {folder}
 ServerName 127.0.0.1
 Listen 127.0.0.1:{port}
+DefaultRuntimeDir {folder}
 PidFile {folder}/apache.pid
 ErrorLog {folder}/error.log
 Mutex posixsem
