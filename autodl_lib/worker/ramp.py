@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-FIRST_LOOK_S = 0.06
+FIRST_LOOK_S = 0.03
 WORTH_S = 0.5
 """A file that is complete sooner than this is not worth another connection."""
 _GROWTH = 4

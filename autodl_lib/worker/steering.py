@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from statistics import median
 
 LEAST_PIECE_BYTES = 16 * 1024
-LEAST_GAIN_S = 0.1
-_TRUSTED_FOR_S = 0.25
+LEAST_GAIN_S = 0.03
+_TRUSTED_FOR_S = 0.1
 """So long, a connection is thought to be as fast as others: it may have only begun."""
-_JUDGED_AFTER_S = 0.5
+_JUDGED_AFTER_S = 0.3
 _CRAWLS = 0.25
 """A connection that is slower than this part of the usual speed is replaced, if that gains enough."""
 _REPLACEMENT_GAIN = 2.0
@@ -88,7 +88,7 @@ def _share_of(victim: Flow, usual_bps: float, delay_s: float) -> Piece | None:
     remaining = victim.remaining_bytes()
     if remaining <= 0 or victim.in_race:
         return None
-    is_new = victim.age_s < delay_s + _TRUSTED_FOR_S
+    is_new = victim.age_s < 2 * delay_s + _TRUSTED_FOR_S
     speed = max(victim.speed_bps, usual_bps) if is_new else victim.speed_bps
     # Both are done at the same time when x / usual + delay = (remaining - x) / speed.
     share = int((remaining - speed * delay_s) * usual_bps / (speed + usual_bps))
@@ -104,7 +104,7 @@ def crawler(flows: Sequence[Flow], prospect: Prospect) -> int | None:
     """Return the flow that a fresh connection should replace, None where all are worth their place."""
     usual_bps, delay_s = prospect.speed_bps, prospect.delay_s
     for flow in sorted(flows, key=lambda flow: flow.speed_bps):
-        if flow.age_s < _JUDGED_AFTER_S + delay_s:
+        if flow.age_s < _JUDGED_AFTER_S + 2 * delay_s:
             continue
         anew_s = delay_s + flow.remaining_bytes() / usual_bps if usual_bps > 0 else float("inf")
         if flow.speed_bps < _CRAWLS * usual_bps and flow.remaining_s() > LEAST_GAIN_S + _REPLACEMENT_GAIN * anew_s:
