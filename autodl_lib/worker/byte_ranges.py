@@ -38,7 +38,9 @@ class ByteRanges:
         ends[first:after] = [end]
 
     def remove(self, start: int, end: int) -> None:
-        """Take bytes out of the set."""
+        """Take the bytes from `start` up to, not including, `end` out of the set."""
+        if start >= end:
+            return
         kept = [
             piece
             for low, high in self.ranges()
