@@ -7,6 +7,7 @@ are used again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 
@@ -23,10 +24,9 @@ class WarmSockets:
         """Remember a socket whose request has ended; below 0: it is closed already."""
         if fd < 0:
             return
-        try:
+        self._inodes.pop(fd, None)  # what is put in again becomes the newest
+        with contextlib.suppress(OSError):
             self._inodes[fd] = os.fstat(fd).st_ino
-        except OSError:
-            self._inodes.pop(fd, None)
         if len(self._inodes) > _MOST:
             self._inodes.pop(next(iter(self._inodes)))
 
