@@ -1,6 +1,6 @@
 """Whether a complete part file is the file that was promised: its checksums, from wherever they are known.
 
-Runs as: the task's owner; `verify` in the sync thread.  Talks to: the part file.
+Runs as: the task's owner; `Verification.run` in the sync thread.  Talks to: the part file.
 Checksums come from the task, from lists that the task names, and from the header fields of the response.
 """
 
@@ -30,7 +30,7 @@ class ChecksumList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What `verify` found: pieces that are wrong, else what is wrong with the whole; neither when all is well."""
+    """What a `Verification` found: pieces that are wrong, else what is wrong with the whole; neither when all is well."""
 
     bad_pieces: tuple[tuple[int, int], ...] = ()
     complaint: str | None = None
@@ -62,7 +62,10 @@ def names_of(urls: Sequence[str], output: str | None) -> list[str]:
     """Return what the file may be called in a list, the likeliest first."""
     found = [] if output is None else [output]
     for url in urls:
-        last = url.partition("?")[0].partition("#")[0].rpartition("/")[2]
+        _, _, after_host = url.partition("?")[0].partition("#")[0].partition("://")[2].partition("/")
+        last = after_host.rpartition("/")[2]
+        if url[:3].lower() == "ftp":
+            last = last.partition(";type=")[0]
         found += [unquote(last), last]
     return list(dict.fromkeys([name for name in found if name]))
 
@@ -92,7 +95,7 @@ def expectation(
     for item in lists:
         found = find_in_list(item.content, names, item.url)
         if found is None:
-            words = f"{item.url} has no checksum of {' or '.join(names[:3])}, or contradicts itself"
+            words = f"{item.url} has no checksum of {' or '.join(names[:3]) or 'the file'}, or contradicts itself"
             raise TaskFailed(FailureCode.CHECKSUM, words)
         checksums.append(found)
     return Expectation(checksums=tuple(dict.fromkeys([*checksums, *promised])), pieces=options.pieces)
