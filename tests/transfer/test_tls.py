@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import struct
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -85,8 +87,18 @@ def test_the_next_task_is_careful_again(tls: TlsNginx, worker: WorkerHarness, fo
 
 
 def test_a_ca_file_replaces_what_the_machine_trusts(
-    tls: TlsNginx, worker: WorkerHarness, folder: Path, certificates: Certificates
+    tls: TlsNginx,
+    start_worker: Callable[..., WorkerHarness],
+    folder: Path,
+    certificates: Certificates,
+    tmp_path: Path,
 ) -> None:
+    trusted = tmp_path / "trusted"
+    trusted.mkdir()
+    shutil.copy(certificates.ca_file, trusted)
+    subprocess.run(["openssl", "rehash", str(trusted)], check=True)
+    worker = start_worker(environment={"SSL_CERT_DIR": str(trusted)})
+    assert arrival(worker, f"{tls.url}/f", folder) == BODY
     failed = failure(worker, f"{tls.url}/f", folder, ca_file=str(certificates.self_signed.cert))
     assert failed.code is FailureCode.TLS
 

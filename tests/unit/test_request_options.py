@@ -147,6 +147,13 @@ def test_a_connection_is_shared_only_where_libcurl_sees_the_difference(
     assert (pycurl.FORBID_REUSE in chosen) is expected
 
 
+@pytest.mark.parametrize(
+    ("interface", "expected"), [("eth0", b"if!eth0"), ("10.0.0.1", b"host!10.0.0.1"), ("::1", b"host!::1")]
+)
+def test_an_interface_is_never_a_name_to_be_resolved(interface: str, expected: bytes) -> None:
+    assert options_of(request(interface=interface))[pycurl.INTERFACE] == expected
+
+
 def test_ftp_is_asked_of_a_proxy_as_ftp_and_http_as_http() -> None:
     assert options_of(request("ftp://h/f"))[pycurl.HTTPPROXYTUNNEL] == 1
     assert options_of(request("http://h/f"), request("ftp://h/f"))[pycurl.HTTPPROXYTUNNEL] == 0
