@@ -30,7 +30,7 @@ class ChecksumList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a `Verification` found: pieces that are wrong, else what is wrong with the whole; neither when all is well."""
+    """What a `Verification` found: pieces that are wrong, else what is wrong with the whole; neither: all is well."""
 
     bad_pieces: tuple[tuple[int, int], ...] = ()
     complaint: str | None = None
