@@ -20,6 +20,7 @@ from pathlib import Path
 from autodl_lib import __version__
 from autodl_lib.contract.errors import AutodlError
 from autodl_lib.contract.settings import Settings
+from autodl_lib.contract.states import TaskState
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.access import Access
 from autodl_lib.supervisor.dispatch import Dispatcher
@@ -32,6 +33,7 @@ from autodl_lib.supervisor.rate_limits import RateLimits
 from autodl_lib.supervisor.runner import Runner
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import DATABASE
+from autodl_lib.supervisor.systemd import ServiceManager, StatusLine
 
 STOP_TIMEOUT_S = 8.0
 
@@ -48,6 +50,7 @@ class Setup:
     settings: Settings
     max_tasks_num: int | None
     listening: socket.socket
+    manager: ServiceManager
     idle_exit_s: float | None
 
 
@@ -73,6 +76,8 @@ class Daemon:
         self._listener = Listener(self._access, self._dispatcher)
         self._network = NetworkWatch(self._runner.network_came)
         self._housekeeper = Housekeeper(self._store, settings.history)
+        self._manager = setup.manager
+        self._status = StatusLine(self._manager, self._status_words)
 
     async def run(self, say_ready: bool) -> None:
         """Serve until asked to stop; `say_ready` prints `ready` when the socket answers.
@@ -100,6 +105,9 @@ class Daemon:
         try:
             await self._stop.wait()
         finally:
+            self._status.close()
+            self._manager.stopping()
+            self._manager.status("saving what is on its way")
             self._pool.stop_restarting()
             await asyncio.wait([starting], timeout=STOP_TIMEOUT_S)
             starting.cancel()
@@ -115,9 +123,13 @@ class Daemon:
                     error or "a process of it died",
                     extra={"event": "pool_failed"},
                 )
+                self._manager.status("the pool does not start; trying again")
                 await asyncio.sleep(1.0)
             else:
                 self._runner.attach(self._pool)
+                self._manager.ready()
+                self._store.listen(lambda _: self._status.changed())
+                self._status.changed()
                 break
         self._housekeeper.start()
         self._network.start()
@@ -135,8 +147,18 @@ class Daemon:
         self._store.listen(lambda _: idle.check())
         idle.check()
 
+    def _status_words(self) -> str:
+        counts = self._store.counters.of(None)
+        words = f"{counts[TaskState.DOWNLOADING]} running, {counts[TaskState.ENQUEUED]} queued"
+        retrying = counts[TaskState.RETRYING]
+        return f"{words}, {retrying} waiting for another try" if retrying else words
+
     def _reload(self) -> None:
         """SIGHUP: read the configuration again; a wrong one is said so and changes nothing."""
+        with self._manager.reloading():
+            self._read_settings()
+
+    def _read_settings(self) -> None:
         try:
             settings = read_settings(self._setup.config, required=self._setup.config_required)
         except AutodlError as error:

@@ -105,7 +105,9 @@ class Listener:
 
     async def start(self, listening: socket.socket) -> None:
         """Begin to accept."""
-        self._server = await asyncio.get_running_loop().create_unix_server(self._new_connection, sock=listening)
+        # Not create_unix_server: from Python 3.13 on that one removes the path at its end, which may be systemd's.
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._new_connection, sock=listening, backlog=_BACKLOG)
 
     async def close(self) -> None:
         """Stop accepting, and close all connections when what they were sent is read."""

@@ -1,49 +1,75 @@
 """`autodl daemon`: from a command line to a running daemon, with every refusal a sentence.
 
-Runs as: root (or the private daemon's user).  Talks to: the configuration file, the state folder, the socket.
+Runs as: root (or the private daemon's user).
+Talks to: the configuration file, the state folder, the socket, systemd where that started it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 
 from autodl_lib.contract.errors import AutodlError, BadSettings
 from autodl_lib.supervisor.daemon import STOP_TIMEOUT_S, Daemon, Setup
+from autodl_lib.supervisor.journal import JournalHandler, is_journal
 from autodl_lib.supervisor.listener import bind_socket, remove_socket
 from autodl_lib.supervisor.options import SYSTEM_CONFIG, SYSTEM_SOCKET, SYSTEM_STATE_DIR, DaemonOptions
 from autodl_lib.supervisor.processes import forget_children, raise_file_limit
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import claim_state_dir
+from autodl_lib.supervisor.systemd import ServiceManager, adopted_socket, path_of
 
 PRIVATE_IDLE_EXIT_S = 900.0
+_STDERR_FD = 2
+
+logger = logging.getLogger(__name__)
 
 
 def run(options: DaemonOptions) -> int:
     """Run a daemon until it is asked to stop; return the exit status."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    to_journal = _begin_log()
     try:
         _run(options)
     except AutodlError as error:
-        print(f"autodl: {error}", file=sys.stderr, flush=True)
+        if to_journal:
+            logger.error("%s", error, extra={"event": "start_failed"})
+        else:
+            print(f"autodl: {error}", file=sys.stderr, flush=True)
         return error.exit_status
     except KeyboardInterrupt:
         return 130
     return 0
 
 
+def _begin_log() -> bool:
+    """Log with fields where standard error is the journal, as text otherwise; return whether it is the journal."""
+    to_journal = is_journal(_STDERR_FD, os.environ)
+    if to_journal:
+        logging.basicConfig(handlers=[JournalHandler()], level=logging.INFO, format="%(message)s")
+    else:
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if sys.stderr is not None:
+        # The watchdog ends a loop that hangs with SIGABRT: where it hung is worth knowing.
+        faulthandler.enable()
+    return to_journal
+
+
 def _run(options: DaemonOptions) -> None:
     if (options.socket is None or options.state_dir is None) and os.geteuid() != 0:
         raise BadSettings("a daemon that is not root needs --socket and --state-dir")
-    socket_path = Path(options.socket or SYSTEM_SOCKET).absolute()
+    manager = ServiceManager(os.environ)
+    adopted = adopted_socket(os.environ)
+    socket_path = _socket_path(options, adopted)
     state_dir = Path(options.state_dir or SYSTEM_STATE_DIR).absolute()
     config = Path(options.config).absolute() if options.config else _default_config(options)
     settings = read_settings(config, required=options.config is not None)
     lock = claim_state_dir(state_dir, socket_path, wait_s=STOP_TIMEOUT_S + 2 if options.private else 0)
-    listening = bind_socket(socket_path, for_everybody=os.geteuid() == 0 and not options.private)
+    listening = adopted or bind_socket(socket_path, for_everybody=os.geteuid() == 0 and not options.private)
     raise_file_limit()
     try:
         for stale in state_dir.glob("reports-*.sock"):
@@ -56,18 +82,32 @@ def _run(options: DaemonOptions) -> None:
             settings=settings,
             max_tasks_num=options.max_tasks_num,
             listening=listening,
+            manager=manager,
             idle_exit_s=options.idle_exit_s or (PRIVATE_IDLE_EXIT_S if options.private else None),
         )
         asyncio.run(_serve(setup, say_ready=options.private))
     finally:
         forget_children()
-        remove_socket(socket_path)
+        if adopted is None:
+            remove_socket(socket_path)
         listening.close()
+        manager.close()
         os.close(lock)
 
 
 async def _serve(setup: Setup, *, say_ready: bool) -> None:
     await Daemon(setup).run(say_ready)
+
+
+def _socket_path(options: DaemonOptions, adopted: socket.socket | None) -> Path:
+    """Return where the daemon is found: a socket that systemd has opened wins over the command line."""
+    given = Path(options.socket or SYSTEM_SOCKET).absolute()
+    if adopted is None:
+        return given
+    path = Path(path_of(adopted))
+    if options.socket is not None and path != given:
+        logger.warning("the socket is %s, of systemd's unit, not %s", path, given, extra={"event": "socket_adopted"})
+    return path
 
 
 def _default_config(options: DaemonOptions) -> Path:
