@@ -40,6 +40,7 @@ def lease_of(spec: TaskSpec, settings: TransferSection) -> Lease:
         bytes_before=spec.bytes_done,
         identity=spec.identity,
         may_be_current=spec.options.if_newer,
+        url=spec.url,
         sources=(spec.host, *map(_host_of, spec.options.mirrors)) if spec.options.mirrors else (spec.host,),
         connections=min(spec.options.connections or settings.connections, settings.connections_per_host),
         limit_rate_bps=spec.limit_rate_bps,

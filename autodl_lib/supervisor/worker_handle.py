@@ -61,6 +61,7 @@ class Lease:
     bytes_before: int
     identity: FileIdentity | None
     stuck_since: float | None = None
+    url: str = ""
     sources: tuple[str, ...] = ()
     connections: int = 1
     limit_rate_bps: int = 0

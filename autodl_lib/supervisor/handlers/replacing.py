@@ -33,7 +33,8 @@ async def set_url(call: Call, request: SetUrl) -> UrlSet:
 
     await call.service.store.write(run)
     lease = call.service.pool.lease_of(task_id)
-    if lease is not None and lease.outcome is None:
+    # One that was handed out since has the new URL already.
+    if lease is not None and lease.outcome is None and lease.url != request.url:
         call.service.pool.halt(lease, TaskEvent.INTERRUPT)
         await let_go([lease.ended])
     task = call.visible(task_id)
