@@ -18,6 +18,8 @@ from autodl_lib.worker.request_options import Request
 from autodl_lib.worker.response import ResponseHead
 from autodl_lib.worker.verdicts import CurlResult, TaskFailed, Verdict, curl_verdict
 
+_NEVER = float("inf")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
@@ -51,8 +53,10 @@ class SmallFetch:
         connection = connections.take()
         try:
             connection.start(self._request, self)
-        except (pycurl.error, ValueError) as error:
+        except (pycurl.error, ValueError, TaskFailed) as error:
             connections.give_back(connection)
+            if isinstance(error, TaskFailed):
+                raise
             raise TaskFailed(FailureCode.BAD_URL, f"libcurl does not take this request: {error.args[-1]}") from None
         self._connection, self._connections = connection, connections
 
@@ -65,6 +69,8 @@ class SmallFetch:
 
     def wake_mono(self) -> float:
         """Return when `check` has something to do."""
+        if self._connection is None:
+            return _NEVER
         settings = self._request.settings
         patience_s = settings.stall_timeout_s + (0.0 if self._seen_bytes else settings.connect_timeout_s)
         return self._active_mono + patience_s
