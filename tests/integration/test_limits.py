@@ -6,9 +6,11 @@ import pwd
 from collections.abc import Iterator
 
 import pytest
+from support.accounts import accounts
 from support.daemon import QUICK, Daemon, MakeDaemon
 from support.misbehaving_server import Case, MisbehavingServer
 from support.nginx import Nginx
+from support.rpc import Refused
 from support.waiting import wait_until
 
 LARGE = bytes(range(256)) * 16000
@@ -99,3 +101,25 @@ def test_a_limit_slows_a_download_that_is_under_way(make_daemon: MakeDaemon, ser
     assert daemon.status(task_id)["state"] == "downloading"
     daemon.ok("limit", "--daemon", "0")
     daemon.await_state(task_id, "finished")
+
+
+def test_a_user_changes_their_own_limits_alone_and_never_one_that_an_administrator_has_set(daemon: Daemon) -> None:
+    roots = daemon.add_one("--paused", "http://127.0.0.1:1/x")
+    with accounts("limited") as made:
+        user = made["limited"]
+        for params, code in (
+            ({"daemon": True, "rate_bps": 0}, "not_allowed"),
+            ({"user": user.name, "rate_bps": 0}, "not_allowed"),
+            ({"user": "root"}, "not_allowed"),
+            ({"ids": [roots], "rate_bps": 1}, "no_such_task"),
+        ):
+            with pytest.raises(Refused) as refusal:
+                user.call(daemon.socket, "limit", **params)
+            assert refusal.value.code == code
+        with pytest.raises(Refused) as refusal:
+            user.call(daemon.socket, "set_url", id=roots, url="http://127.0.0.1:1/y")
+        assert refusal.value.code == "no_such_task"
+        daemon.ok("limit", "--user", user.name, "1000")
+        assert user.call(daemon.socket, "limit", rate_bps=0)["user_bps"] == 1000
+        assert user.call(daemon.socket, "limit", rate_bps=300)["user_bps"] == 300
+    assert daemon.json("limit")["user_bps"] == 0
