@@ -80,7 +80,7 @@ class Connection:
         self._listener = listener
         self._request = request
         set_options(self._easy, request, before)
-        self._engine.add(self._easy, self)
+        self._engine.add(self._easy, self, needs_nudges=request.url[:3].lower() == b"ftp")
 
     def stop(self) -> None:
         """End the request now; the listener is not told."""
@@ -105,6 +105,10 @@ class Connection:
     def head(self) -> ResponseHead:
         """Return the last response head, as far as it has come."""
         return self._reader.head()
+
+    def has_left_http(self) -> bool:
+        """Tell whether a redirect led from HTTP to FTP."""
+        return self._reader.has_left_http
 
     def announced_length(self) -> int | None:
         """Return how much libcurl expects to come, None when it can't know. Outside of libcurl only."""

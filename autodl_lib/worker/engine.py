@@ -18,6 +18,7 @@ import pycurl
 
 from autodl_lib.worker.warm_sockets import WarmSockets
 
+_NUDGE_S = 0.05
 _WARM_CONNECTIONS = 16
 _NO_MULTIPLEXING = 0
 """Each request has a connection of its own: a second one is opened for its own share of the way."""
@@ -47,12 +48,20 @@ class Engine:
         self._sockets: dict[int, int] = {}
         self._active: dict[pycurl.Curl, Requester] = {}
         self._deadline: float | None = None
+        self._nudged: set[pycurl.Curl] = set()
+        self._nudge_mono = 0.0
         self._warm = WarmSockets()
         self._fresh: set[pycurl.Curl] = set()
         self._multi = self._new_multi()
 
-    def add(self, easy: pycurl.Curl, requester: Requester) -> None:
-        """Start a request; libcurl takes its first step in the next `run_due`."""
+    def add(self, easy: pycurl.Curl, requester: Requester, *, needs_nudges: bool = False) -> None:
+        """Start a request; libcurl takes its first step in the next `run_due`.
+
+        `needs_nudges`: libcurl (7.88) may wait for the wrong socket, and is made to look at all of them now and then.
+        """
+        if needs_nudges:
+            self._nudged.add(easy)
+            self._nudge_mono = time.monotonic() + _NUDGE_S
         if self._warm.has_unasked_bytes():
             if self._active:
                 easy.setopt(pycurl.FRESH_CONNECT, 1)
@@ -66,6 +75,7 @@ class Engine:
 
     def remove(self, easy: pycurl.Curl) -> None:
         """Stop a request; its requester is not told."""
+        self._nudged.discard(easy)
         if self._active.pop(easy, None) is not None:
             self._detach(easy)
 
@@ -75,7 +85,9 @@ class Engine:
 
     def deadline_mono(self) -> float | None:
         """Return when `run_due` has something to do, None when only sockets matter."""
-        return self._deadline
+        if not self._nudged:
+            return self._deadline
+        return self._nudge_mono if self._deadline is None else min(self._deadline, self._nudge_mono)
 
     def handle(self, fd: int, events: int) -> None:
         """Tell libcurl that a socket is ready."""
@@ -91,6 +103,10 @@ class Engine:
         while self._deadline is not None and self._deadline <= now:
             self._deadline = None
             self._step(pycurl.SOCKET_TIMEOUT, 0)
+        if self._nudged and now >= self._nudge_mono:
+            self._nudge_mono = now + _NUDGE_S
+            self._multi.perform()
+            self._look_around()
 
     def _step(self, fd: int, mask: int) -> None:
         before = len(self._active)
@@ -100,12 +116,18 @@ class Engine:
         if running < before:
             self._tell_ended()
 
+    def _look_around(self) -> None:
+        for requester in tuple(self._active.values()):
+            requester.request_stepped()
+        self._tell_ended()
+
     def _tell_ended(self) -> None:
         waiting = 1
         while waiting:
             waiting, succeeded, failed = self._multi.info_read()
             ended = [(easy, 0, "") for easy in succeeded] + failed
             for easy, code, message in ended:
+                self._nudged.discard(easy)
                 requester = self._active.pop(easy, None)
                 if requester is not None:
                     self._warm.add(int(easy.getinfo(pycurl.LASTSOCKET)))

@@ -16,6 +16,7 @@ from autodl_lib.contract.worker_messages import Assign, TransferSettings
 from autodl_lib.worker.checking import ChecksumList, list_urls
 from autodl_lib.worker.connection import Connections
 from autodl_lib.worker.foreign_part import OVERLAP_BYTES, ForeignPart, may_be_older_than, open_foreign_part, overlap
+from autodl_lib.worker.login_options import has_same_origin, of_mirror
 from autodl_lib.worker.request_options import Request, encode_headers, encode_url
 from autodl_lib.worker.response import Accept, RemoteVersion, ResponseHead, ResumePoint, judge_unbound
 from autodl_lib.worker.small_fetch import Fetched, SmallFetch
@@ -95,13 +96,16 @@ class Preparation:
         self, url: str, lines: tuple[str, ...], most_bytes: int, done: Callable[[Fetched | Verdict], None]
     ) -> None:
         assert self._connections is not None
+        options, headers = self._assign.options, self._assign.headers
+        if not has_same_origin(url, self._assign.url):
+            options, headers = of_mirror(options, headers)
         request = Request(
             url=encode_url(url),
-            headers=encode_headers((*self._assign.headers, *lines)),
+            headers=encode_headers((*headers, *lines)),
             resume_from=0,
             limit_rate_bps=0,
             settings=self._settings,
-            options=self._assign.options,
+            options=options,
         )
         self._fetch = SmallFetch(request, most_bytes, done)
         self._fetch.start(self._connections)

@@ -64,12 +64,15 @@ class HeadReader:
 
     def __init__(self) -> None:
         self.size_bytes = 0
+        self.has_left_http = False
+        """Whether a redirect led to FTP, whose replies come as lines, too."""
         self._lines: list[bytes] = []
         self._locations: list[str] = []
 
     def reset(self) -> None:
         """Begin anew, for another request."""
         self.size_bytes = 0
+        self.has_left_http = False
         self._lines = []
         self._locations = []
 
@@ -79,6 +82,8 @@ class HeadReader:
             if self._lines:
                 self._keep_location()
             self._lines = []
+        elif line[:3].isdigit() and self._lines and _is_redirect(self._lines[0]):
+            self.has_left_http = True
         self.size_bytes += len(line)
         self._lines.append(line)
         return None if self.size_bytes <= _MAX_HEAD_BYTES else 0
@@ -91,6 +96,10 @@ class HeadReader:
         left = _parse_head(self._lines, [])
         if 300 <= left.status < 400 and "location" in left.fields:
             self._locations.append(left.fields["location"])
+
+
+def _is_redirect(status_line: bytes) -> bool:
+    return status_line.startswith(b"HTTP/") and status_line.partition(b" ")[2].startswith(b"3")
 
 
 def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:

@@ -111,6 +111,6 @@ class SmallFetch:
             words = f"the server sent more than the {self._most_bytes} bytes that were expected"
             self._done(Verdict(code=FailureCode.PROTOCOL, message=words))
         elif result.code:
-            self._done(curl_verdict(result, self._url))
+            self._done(curl_verdict(result, self._url, self._request.options))
         else:
             self._done(Fetched(head=head, body=b"".join(self._pieces)))
