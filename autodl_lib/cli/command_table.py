@@ -39,6 +39,7 @@ COMMANDS: dict[str, Entry] = {
     "limit": Entry(module="limits"),
     "set-url": Entry(module="limits"),
     "daemon": Entry(module="daemon", help="Run the daemon in the foreground."),
+    "completion": Entry(module="completion", help="Print the script that makes a shell complete commands and tasks."),
 }
 
 

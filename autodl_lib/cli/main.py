@@ -36,7 +36,9 @@ def run(arguments: Sequence[str], *, entry: str, run_daemon: RunDaemon) -> int:
     session = Session(entry=entry, run_daemon=run_daemon)
     try:
         if "_AUTODL_COMPLETE" in os.environ:
-            group.main([], prog_name="autodl")
+            from autodl_lib.cli.completion import complete
+
+            return complete(group, session)
         status = _invoke(group, list(arguments), session)
         sys.stdout.flush()
         return status
