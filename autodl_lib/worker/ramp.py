@@ -60,11 +60,14 @@ class Ramp:
         self._mark = begun
         self._before: tuple[int, float] = (1, 0.0)
         self._rest_until_mono = 0.0
-        self._has_settled_mono = 0.0
+        self._limit_bps = begun.limit_bps
 
     def decide(self, reading: Reading) -> int:
         """Return how many connections there should be now."""
         most = max(1, reading.most)
+        if reading.limit_bps != self._limit_bps:  # all that was measured was measured under another limit
+            self._limit_bps = reading.limit_bps
+            self._begin(_Stage.LOOKING, reading)
         match self._stage:
             case _Stage.LOOKING:
                 self._look(reading, most)

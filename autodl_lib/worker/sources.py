@@ -1,7 +1,7 @@
 """Where the bytes of one file come from: its URL and its mirrors, and what has been learnt of each.
 
 Runs as: the task's owner.  Talks to: nobody; no I/O.
-Invariants: a source never has more connections than it was granted, except those that it had before a grant was
+Invariants: a host never has more connections than it was granted, except those that it had before a grant was
 lowered, until they are closed.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.response import Agreement, RemoteVersion
 from autodl_lib.worker.verdicts import Verdict, host_and_port
 
@@ -24,7 +25,9 @@ class Source:
     def __init__(self, index: int, url: str, granted: int) -> None:
         self.index = index
         self.url = url
-        self.host = host_and_port(url)[0]
+        self.host, port = host_and_port(url)
+        self.host_key = f"{self.host}:{port}"
+        """What grants are counted by: a mirror may be on the URL's own host."""
         self.granted = granted
         self.connections = 0
         """How many are at work now."""
@@ -40,15 +43,9 @@ class Source:
         self._failures = 0
         self._rest_until_mono = 0.0
 
-    def is_open(self, now: float) -> bool:
-        """Tell whether a further connection may ask it for a range."""
-        return (
-            self.is_http
-            and self.failure is None
-            and self.sends_ranges
-            and self.connections < self.granted
-            and now >= self._rest_until_mono
-        )
+    def is_willing(self, now: float) -> bool:
+        """Tell whether a further connection would get a range, as far as is known."""
+        return self.is_http and self.failure is None and self.sends_ranges and now >= self._rest_until_mono
 
     def answered(self, delay_s: float) -> None:
         """Take in that a response came and was accepted."""
@@ -78,18 +75,25 @@ class Sources:
         """The one that named the file's version."""
 
     def opening(self) -> Source | None:
-        """Return the source to begin with: the preferred one, or the next that is not given up."""
+        """Return the source to begin with: the preferred one, or the next that is granted and not given up."""
         turned = self.all[self._preferred :] + self.all[: self._preferred]
-        return next((source for source in turned if source.failure is None), None)
+        return next((source for source in turned if source.failure is None and source.granted > 0), None)
 
     def for_range(self, now: float) -> Source | None:
         """Return the source with the most room for a further connection, None when there is none."""
-        is_open = [source for source in self.all if source.is_open(now)]
-        return min(is_open, key=lambda source: (source.connections / source.granted, source.index), default=None)
+        rooms = [(self.room(source), source) for source in self.all if source.is_willing(now)]
+        with_room = [(room / source.granted, -source.index, source) for room, source in rooms if room > 0]
+        return max(with_room, default=(0.0, 0, None))[2]
+
+    def room(self, source: Source) -> int:
+        """Return how many connections more a source may have; below 0: it has too many."""
+        used = sum(other.connections for other in self.all if other.host_key == source.host_key)
+        return source.granted - used
 
     def most_connections(self) -> int:
         """Return how many connections all sources together may have."""
-        return sum(source.granted for source in self.all if source.failure is None and source.sends_ranges)
+        willing = [source for source in self.all if source.failure is None and source.sends_ranges]
+        return sum({source.host_key: source.granted for source in willing}.values())
 
     def grant(self, connections: Sequence[int]) -> None:
         """Take new grants."""
@@ -108,8 +112,12 @@ class Sources:
         return Agreement.SIZE if self._has_checksum else Agreement.MIRROR
 
     def verdict(self) -> Verdict | None:
-        """Return why all sources were given up, the most hopeful of their reasons; None when one is left."""
+        """Return why no source is left, the most hopeful of the reasons; None when one is."""
+        if self.opening() is not None:
+            return None
         failures = [source.failure for source in self.all if source.failure is not None]
         if len(failures) < len(self.all):
-            return None
+            closed = next(source for source in self.all if source.failure is None)
+            words = f"{closed.host} may not be asked now, and no other source is left"
+            return Verdict(code=FailureCode.SERVER_BUSY, message=words)
         return next((failure for failure in failures if failure.may_pass()), failures[0])

@@ -58,7 +58,7 @@ class Spreading:
         Raises: OSError.
         """
         for source in self._transfer.sources.all:
-            while source.connections > source.granted and len(self._transfer.segments) > 1:
+            while source.connections and self._transfer.sources.room(source) < 0 and len(self._transfer.segments) > 1:
                 mine = [s for s in self._transfer.segments.values() if s.source is source]
                 self._close(min(mine, key=lambda segment: segment.speed_bps(now)))
 

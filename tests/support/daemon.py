@@ -25,11 +25,17 @@ QUICK = """
 [transfer]
 min_free_bytes = 0
 connect_timeout_s = 5
+connections = 1
 [retry]
 first_delay_s = 0.1
 max_delay_s = 0.5
 """
 """Settings under which a test need not wait for a second try."""
+
+
+def _is_of_the_machine(key: str) -> bool:
+    return key.startswith(("AUTODL_", "XDG_")) or key.lower().endswith("_proxy")
+
 
 SETTLED = frozenset({"finished", "failed", "cancelled", "cleared"})
 
@@ -126,7 +132,7 @@ class Daemon:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment of daemon and clients: nothing of the machine's own autodl is in it."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("AUTODL_", "XDG_"))}
+        kept = {key: value for key, value in os.environ.items() if not _is_of_the_machine(key)}
         return {**kept, "HOME": str(self.home), MARK: self.mark, **more}
 
     # --- clients ---

@@ -11,8 +11,8 @@ from autodl_lib.worker.response import Agreement, RemoteVersion
 from autodl_lib.worker.sources import Source, Sources
 from autodl_lib.worker.verdicts import Verdict
 
-A, B, C = "http://a.example/f", "https://b.example/f", "http://c.example/f"
-FTP = "ftp://d.example/f"
+A, B, C, D = "http://a.example/f", "https://b.example/f", "http://c.example/f", "http://d.example/f"
+FTP = "ftp://e.example/f"
 GONE = Verdict(code=FailureCode.REMOTE_MISSING, message="404")
 BUSY = Verdict(code=FailureCode.SERVER_BUSY, message="503")
 DATED = RemoteVersion(size=9, etag=None, last_modified="Mon, 01 Jan 2024 00:00:00 GMT")
@@ -73,7 +73,7 @@ def fill(of_file: Sources, now: float = 0.0) -> list[str]:
 
 @given(granted=st.lists(st.integers(0, 9), min_size=1, max_size=4), taken=st.lists(st.integers(0, 9), max_size=4))
 def test_no_source_ever_gets_more_connections_than_it_was_granted(granted: list[int], taken: list[int]) -> None:
-    of_file = sources(*(A, B, C, A)[: len(granted)], granted=tuple(granted))
+    of_file = sources(*(A, B, C, D)[: len(granted)], granted=tuple(granted))
     before = [0] * len(granted)
     for source, count in zip(of_file.all, taken, strict=False):
         source.connections = before[source.index] = count
@@ -137,8 +137,8 @@ def test_a_source_that_failed_is_left_alone_for_a_while_and_longer_each_time() -
     for _ in range(4):
         source.failed(100.0)
         pauses.append(source.rests_until_mono() - 100.0)
-        assert not source.is_open(source.rests_until_mono() - 0.001)
-        assert source.is_open(source.rests_until_mono())
+        assert not source.is_willing(source.rests_until_mono() - 0.001)
+        assert source.is_willing(source.rests_until_mono())
     assert pauses == sorted(set(pauses))
     assert 0 < pauses[0] <= 1
 
@@ -268,3 +268,22 @@ def test_a_checksum_does_not_excuse_the_same_source_from_naming_the_same_version
     checked = sources(A, has_checksum=True)
     assert checked.agreement(checked.main, DATED, is_first=False) is Agreement.VERSION
     assert checked.agreement(checked.main, DATED, is_first=True) is Agreement.VERSION
+
+
+# --- mirrors on one host ---
+
+
+def test_a_mirror_on_the_url_s_own_host_shares_its_grant() -> None:
+    other = A + "/again"
+    of_file = sources(A, other, granted=(3, 3))
+    assert of_file.most_connections() == 3
+    assert len(fill(of_file)) == 3
+
+
+def test_a_source_that_may_not_be_asked_now_is_no_way_out_and_no_end() -> None:
+    of_file = sources(A, B, granted=(1, 0))
+    of_file.all[0].failure = GONE
+    assert of_file.opening() is None
+    verdict = of_file.verdict()
+    assert verdict is not None
+    assert verdict.may_pass()
