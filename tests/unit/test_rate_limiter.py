@@ -30,6 +30,7 @@ def take_all(limiter: RateLimiter, now: float, size_bytes: int = CHUNK) -> int:
     while limiter.may_take(now):
         limiter.take(size_bytes)
         taken += size_bytes
+        assert taken < 10**9, "there is no end to what may be taken at once"
     return taken
 
 
