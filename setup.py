@@ -1,6 +1,7 @@
 """Packaging of autodl: `pip install .` gives the `autodl` command."""
 
 import re
+from glob import glob
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -17,8 +18,19 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     py_modules=["autodl"],
-    packages=find_packages(include=["autodl_lib", "autodl_lib.*"]),
-    package_data={"autodl_lib.store": ["sql/*.sql", "migrations/*.sql"]},
+    # The units go along, for `autodl install-service`.
+    packages=[*find_packages(include=["autodl_lib", "autodl_lib.*"]), "autodl_lib.systemd_units"],
+    package_dir={"autodl_lib.systemd_units": "systemd"},
+    package_data={
+        "autodl_lib.store": ["sql/*.sql", "migrations/*.sql"],
+        "autodl_lib.systemd_units": ["*.service", "*.socket", "*.conf", "user/*"],
+    },
+    data_files=[
+        *[(f"share/man/man{section}", glob(f"man/*.{section}")) for section in (1, 5, 7, 8)],
+        ("share/bash-completion/completions", ["completions/bash/autodl"]),
+        ("share/zsh/site-functions", ["completions/zsh/_autodl"]),
+        ("share/fish/vendor_completions.d", ["completions/fish/autodl.fish"]),
+    ],
     install_requires=["pycurl>=7.45.2", "click>=8.1.3", "psutil>=5.9", "rich>=12.4"],
     extras_require={
         "test": [
