@@ -1,0 +1,72 @@
+"""The units: what systemd itself says of them, and that what they forbid is forbidden."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.service_machine import SERVICE, SOCKET, WEB, ServiceMachine
+
+_MOST_EXPOSED = 4.0
+
+
+@pytest.mark.parametrize("folder", ["/usr/lib/systemd/system", "/usr/lib/systemd/user"])
+def test_systemd_has_nothing_to_say_against_the_units(service: ServiceMachine, folder: str) -> None:
+    scope = ["--user"] if folder.endswith("user") else []
+    units = [f"{folder}/{unit}" for unit in (SERVICE, SOCKET)]
+    done = service.machine.run("systemd-analyze", "verify", "--man=no", *scope, *units)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_service_is_little_exposed_by_systemds_own_measure(service: ServiceMachine) -> None:
+    said = service.machine.ok("systemd-analyze", "security", "--no-pager", SERVICE)
+    found = re.search(r"Overall exposure level for autodl\.service: ([0-9.]+)", said)
+    assert found, said
+    assert float(found[1]) <= _MOST_EXPOSED
+
+
+def test_each_process_is_confined_and_a_worker_has_no_rights_of_roots(service: ServiceMachine) -> None:
+    service.start_slow("alice", "confined")
+    workers = service.worker_pids()
+    assert workers
+    for pid, uid in service.processes():
+        lines = service.machine.ok("cat", f"/proc/{pid}/status").splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        assert status["NoNewPrivs"] == "1"
+        assert status["Seccomp"] == "2"
+        # Source: capabilities(7): KILL is 5, SETGID 6, SETUID 7.
+        assert int(status["CapBnd"], 16) == 1 << 5 | 1 << 6 | 1 << 7
+        assert uid == 0 or int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
+
+
+def test_the_report_queue_runs_as_an_account_of_its_own(service: ServiceMachine) -> None:
+    own = service.machine.uid("autodl")
+    assert 0 < own < 1000
+    assert own in [uid for _, uid in service.processes()]
+
+
+def test_no_process_but_the_daemon_can_speak_to_systemd_for_it(service: ServiceMachine) -> None:
+    service.start_slow("bob", "silent")
+    machine = service.machine
+    daemon = machine.main_pid(SERVICE)
+    for pid, _ in service.processes():
+        if pid != daemon:
+            environment = machine.ok("cat", f"/proc/{pid}/environ")
+            assert not re.search("NOTIFY_SOCKET|LISTEN_|WATCHDOG_", environment), environment
+
+
+def test_the_journal_is_filtered_by_event_task_and_user(service: ServiceMachine) -> None:
+    machine = service.machine
+    before = machine.cursor()
+    tasks = {user: service.add(user, f"{WEB}/nowhere-{user}") for user in ("alice", "bob")}
+    for user, task_id in tasks.items():
+        machine.run("autodl", "wait", str(task_id), user=user)
+    for user, task_id in tasks.items():
+        machine.await_entry("EVENT=task_failed", f"TASK_ID={task_id}", after=before)
+        [entry] = machine.journal("EVENT=task_failed", f"AUTODL_USER={user}", after=before)
+        assert entry["TASK_ID"] == str(task_id)
+        assert entry["AUTODL_UID"] == str(machine.uid(user))
+        assert entry["PRIORITY"] == "6"
+        assert entry["SYSLOG_IDENTIFIER"] == "autodl"
+        assert entry["_SYSTEMD_UNIT"] == SERVICE
+        assert "404" in entry["MESSAGE"]
