@@ -32,7 +32,7 @@ def with_conditions(assign: Assign, folder: Folder) -> tuple[Assign, str | None]
         named = replace(assign, output=name)
         if present is None or not stat.S_ISREG(present.st_mode):
             return named, None
-        return replace(named, on_conflict=OnConflict.OVERWRITE), formatdate(int(present.st_mtime), usegmt=True)
+        return replace(named, on_conflict=OnConflict.OVERWRITE), _http_date(present.st_mtime)
     try:
         other = os.stat(os.path.expanduser(options.continue_from or ""))
     except OSError:
@@ -40,6 +40,14 @@ def with_conditions(assign: Assign, folder: Folder) -> tuple[Assign, str | None]
     if present is not None and os.path.samestat(present, other):
         return replace(assign, output=name, on_conflict=OnConflict.OVERWRITE), None
     return assign, None
+
+
+def _http_date(at: float) -> str | None:
+    """Return a time as HTTP writes it, None for one of a year that HTTP can't write: some file systems have such."""
+    try:
+        return formatdate(int(at), usegmt=True)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _stat(name: str, folder_fd: int) -> os.stat_result | None:
