@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import Any
 
 from autodl_lib.contract.codec import decode_fields
@@ -79,6 +80,51 @@ class LimitsSection:
     running: int = param("tasks at once; 0 is max_tasks_num", default=0, minimum=0, maximum=1000)
     queued: int = param("tasks that wait, at most", default=1_000_000, minimum=1)
     rate_bps: int = param("bytes a second; 0 is no limit", default=0, minimum=0, unit="B/s")
+    connections: int = param(
+        "connections at once over all of a user's tasks, to whichever hosts; 0 is no limit",
+        default=0,
+        minimum=0,
+        maximum=1_000_000,
+    )
+    bytes_per_day: int = param(
+        "bytes from one 0:00 UTC to the next; who has taken so many waits for the next day; 0 is no limit",
+        default=0,
+        minimum=0,
+        unit="B",
+    )
+    weight: int = param(
+        "the share of the places where several users want them: one of weight 2 has twice as many as one of weight 1",
+        default=1,
+        minimum=1,
+        maximum=1000,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLimits:
+    """[users.NAME] and [groups.NAME]: what differs from [limits] for this user, or for who is in this group.
+
+    A user's own table wins over those of groups, and of these the one that stands first in the file.
+    """
+
+    running: int | None = param("tasks at once; 0 is max_tasks_num", default=None, minimum=0, maximum=1000)
+    queued: int | None = param("tasks that wait, at most", default=None, minimum=1)
+    rate_bps: int | None = param("bytes a second; 0 is no limit", default=None, minimum=0, unit="B/s")
+    connections: int | None = param(
+        "connections at once over all tasks; 0 is no limit", default=None, minimum=0, maximum=1_000_000
+    )
+    bytes_per_day: int | None = param(
+        "bytes from one 0:00 UTC to the next; 0 is no limit", default=None, minimum=0, unit="B"
+    )
+    weight: int | None = param("the share of the places", default=None, minimum=1, maximum=1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedLimits:
+    """The limits of one user or group, by its name."""
+
+    name: str
+    limits: OwnLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +133,51 @@ class HistorySection:
 
     keep_days: int = param(
         "days after which a settled task is forgotten", default=30, minimum=1, maximum=36500, unit="d"
+    )
+    keep_tasks: int = param(
+        "settled tasks that are remembered for each user, the newest ones", default=100_000, minimum=1
+    )
+    keep_events: int = param(
+        "changes of tasks and queues that `autodl history` can show, for each user", default=200_000, minimum=1
+    )
+
+
+class IoPriority(StrEnum):
+    """How a worker stands in the disk's queue: as the daemon, behind everybody, or at a level of best effort."""
+
+    NONE = "none"
+    IDLE = "idle"
+    BEST_EFFORT_0 = "0"
+    BEST_EFFORT_1 = "1"
+    BEST_EFFORT_2 = "2"
+    BEST_EFFORT_3 = "3"
+    BEST_EFFORT_4 = "4"
+    BEST_EFFORT_5 = "5"
+    BEST_EFFORT_6 = "6"
+    BEST_EFFORT_7 = "7"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSection:
+    """[worker]: what each worker process may take from the machine; for workers that start after a change."""
+
+    nice: int = param("how far its CPU time stands back, as nice(1) has it", default=0, minimum=0, maximum=19)
+    io_priority: IoPriority = param(
+        "its place in the disk's queue: as the daemon, only when the disk is idle, or best effort from 0 (first) to 7",
+        default=IoPriority.NONE,
+    )
+    memory_bytes: int = param("memory that it writes to; 0 is no limit", default=536870912, minimum=0, unit="B")
+    files: int = param("open files and connections", default=1024, minimum=64, maximum=1048576)
+    processes: int = param(
+        "processes and threads of its user, those that are not ours included; 0 is no limit", default=8192, minimum=0
+    )
+    file_size_bytes: int = param("the largest file that it may write; 0 is no limit", default=0, minimum=0, unit="B")
+    answer_timeout_s: float = param(
+        "one that has work and does not answer for so long, since it is stopped or hangs, is replaced",
+        default=60.0,
+        minimum=1,
+        maximum=3600,
+        unit="s",
     )
 
 
@@ -99,7 +190,10 @@ class Settings:
     retry: RetrySection = field(default_factory=RetrySection)
     access: AccessSection = field(default_factory=AccessSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
+    worker: WorkerSection = field(default_factory=WorkerSection)
     history: HistorySection = field(default_factory=HistorySection)
+    users: tuple[NamedLimits, ...] = ()
+    groups: tuple[NamedLimits, ...] = ()
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -107,8 +201,12 @@ SECTIONS: dict[str, type[Any]] = {
     "retry": RetrySection,
     "access": AccessSection,
     "limits": LimitsSection,
+    "worker": WorkerSection,
     "history": HistorySection,
 }
+
+TABLES = ("users", "groups")
+"""Tables of tables: `[users.alice]` is the OwnLimits of alice."""
 
 
 def known_keys() -> tuple[str, ...]:
@@ -123,7 +221,9 @@ def settings_from_toml(document: Mapping[str, Any], where: str) -> Settings:
     Raises: BadSettings.
     """
     for key, value in document.items():
-        if key in SECTIONS:
+        if key in TABLES:
+            _check_table(key, value, where)
+        elif key in SECTIONS:
             if not isinstance(value, dict):
                 raise BadSettings(f"{where}: {key} must be a table: write [{key}]")
             for inner in value:
@@ -132,14 +232,31 @@ def settings_from_toml(document: Mapping[str, Any], where: str) -> Settings:
             _check_known(key, where)
     try:
         sections = {key: decode_fields(cls, document.get(key, {}), context=f"{key}.") for key, cls in SECTIONS.items()}
+        tables = {key: [_named(key, *item) for item in document.get(key, {}).items()] for key in TABLES}
         top = {key: value for key, value in document.items() if key not in SECTIONS}
-        return decode_fields(Settings, {**top, **sections}, context="")
+        return decode_fields(Settings, {**top, **sections, **tables}, context="")
     except InvalidParams as error:
         raise BadSettings(f"{where}: {error}") from None
 
 
-def _check_known(key: str, where: str) -> None:
-    known = known_keys()
+def _named(table: str, name: str, document: Mapping[str, Any]) -> NamedLimits:
+    return NamedLimits(name=name, limits=decode_fields(OwnLimits, document, context=f"{table}.{name}."))
+
+
+def _check_table(table: str, value: Any, where: str) -> None:
+    """Check that each key of `[users.NAME]` and `[groups.NAME]` is known."""
+    if not isinstance(value, dict):
+        raise BadSettings(f"{where}: {table} must be a table: write [{table}.NAME]")
+    for name, inner in value.items():
+        if not isinstance(inner, dict):
+            raise BadSettings(f"{where}: {table}.{name} must be a table: write [{table}.{name}]")
+        known = tuple(f"{table}.{name}.{item.name}" for item in fields(OwnLimits))
+        for key in inner:
+            _check_known(f"{table}.{name}.{key}", where, known)
+
+
+def _check_known(key: str, where: str, known: tuple[str, ...] = ()) -> None:
+    known = known or known_keys()
     if key in known:
         return
     last = key.rpartition(".")[2]

@@ -12,16 +12,19 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, wait
 
+from autodl_lib.contract.settings import WorkerSection
 from autodl_lib.contract.task import Uid
+from autodl_lib.privilege import capabilities
 from autodl_lib.privilege.accounts import find_account, find_account_by_name
 from autodl_lib.privilege.drop import DropFailed, become, check_own, seal
+from autodl_lib.privilege.landlock import MANAGER_DENIED, WORKER_DENIED, ConfinementFailed, confine
+from autodl_lib.privilege.limits import apply_limits
 
 EXIT_NO_ACCOUNT = 67
 """The user has no account on this machine any more (EX_NOUSER of sysexits.h)."""
@@ -34,9 +37,6 @@ EXIT_NO_QUEUE = 69
 
 MANAGER_ACCOUNTS = ("autodl", "nobody")
 """Who the manager of the report queue becomes under root: the first of these that exists."""
-
-_MAX_FILES = 1024
-"""Descriptors that a process of the pool may have open."""
 
 WORKER_CODE = "autodl_lib.worker.entry"
 """The module whose `start` runs after the drop."""
@@ -51,23 +51,25 @@ class WorkerStart:
     queue_address: str
     queue_key: bytes
     queue_ident: str
+    limits: WorkerSection
 
 
 def start_worker(start: WorkerStart, orders: Connection) -> None:
     """Run a worker from its first instruction to its exit; does not return."""
     leave_session()
-    limit_files()
+    apply_limits(start.limits)
     try:
         reports = Client(start.queue_address, family="AF_UNIX", authkey=start.queue_key)
     except Exception:  # noqa: BLE001 - whatever it is that answers there, the pool will see to another
         os._exit(EXIT_NO_QUEUE)
     try:
         _become_owner(start.uid)
-    except DropFailed as error:
+        os.chdir("/")
+        keep_only(orders.fileno(), reports.fileno())
+        confine(WORKER_DENIED)
+    except (DropFailed, ConfinementFailed) as error:
         print(f"autodl: worker: {error}", file=sys.stderr, flush=True)
         os._exit(EXIT_DROP)
-    os.chdir("/")
-    keep_only(orders.fileno(), reports.fileno())
     status = 1
     try:
         status = importlib.import_module(WORKER_CODE).start(orders, reports, start.queue_ident, start.key)
@@ -80,26 +82,23 @@ def leave_session() -> None:
     os.setsid()
 
 
-def limit_files() -> None:
-    """Take back the many descriptors that the supervisor allows itself."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_MAX_FILES, hard) if hard >= 0 else _MAX_FILES, hard))
-
-
 def drop_manager() -> None:
     """Make the manager's process unprivileged: `autodl` or `nobody` under root, itself otherwise."""
     try:
         if os.geteuid() != 0:
             check_own(Uid(os.geteuid()))
+            capabilities.reduce(capabilities.NONE)
             seal()
+            confine(MANAGER_DENIED)
             return
         for name in MANAGER_ACCOUNTS:
             account = find_account_by_name(name)
             if account is not None and account.uid != 0:
                 become(account)
+                confine(MANAGER_DENIED)
                 return
         raise DropFailed(f"no account {' or '.join(MANAGER_ACCOUNTS)} on this machine")
-    except DropFailed as error:
+    except (DropFailed, ConfinementFailed) as error:
         print(f"autodl: report queue: {error}", file=sys.stderr, flush=True)
         os._exit(EXIT_DROP)
 
@@ -119,14 +118,17 @@ def end_with_supervisor() -> int:
 
 
 def _become_owner(uid: Uid) -> None:
-    if os.geteuid() == uid:
+    if os.geteuid() == uid != 0:
         check_own(uid)
+        capabilities.reduce(capabilities.NONE)
         seal()
         return
     account = find_account(uid)
     if account is None:
         os._exit(EXIT_NO_ACCOUNT)
     become(account)
+    if uid == 0:
+        return
     os.umask(0o022)
     kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ") if name in os.environ}
     os.environ.clear()
@@ -145,6 +147,6 @@ def keep_only(*descriptors: int) -> None:
     for descriptor in kept:
         os.closerange(lowest, descriptor)
         lowest = descriptor + 1
-    limit = os.sysconf("SC_OPEN_MAX")
-    os.closerange(lowest, limit if limit > 0 else 1 << 20)
+    # What came with the fork may have higher numbers than the process itself may use now.
+    os.closerange(lowest, max(os.sysconf("SC_OPEN_MAX"), 1 << 16))
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -21,6 +21,7 @@ from autodl_lib import __version__
 from autodl_lib.contract.errors import AutodlError
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskState
+from autodl_lib.privilege.landlock import confinement_words
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.access import Access
 from autodl_lib.supervisor.dispatch import Dispatcher
@@ -70,6 +71,7 @@ class Daemon:
         self._runner = Runner(self._store, settings, setup.max_tasks_num or settings.max_tasks_num)
         self._limits = RateLimits(settings, self._store.read.rate_limits())
         self._pool = Pool(self._runner, self._store.tag, settings.transfer, self._limits)
+        self._pool.worker_settings = settings.worker
         self._service = Service(self._store, self._runner, self._pool, settings, self._limits)
         self._dispatcher = Dispatcher(self._service)
         self._access = Access(settings.access)
@@ -96,6 +98,7 @@ class Daemon:
             self._store.counters.pending(),
             extra={"event": "ready"},
         )
+        logger.info(confinement_words(), extra={"event": "confinement"})
         if interrupted:
             logger.info("%d downloads were interrupted and go on", interrupted, extra={"event": "recovered"})
         if say_ready:
@@ -169,6 +172,7 @@ class Daemon:
         self._housekeeper.configure(settings.history)
         self._limits.configure(settings)
         self._pool.configure(settings.transfer)
+        self._pool.worker_settings = settings.worker
         self._runner.configure(settings)
         if self._setup.max_tasks_num is None:
             self._runner.set_max_tasks(settings.max_tasks_num)

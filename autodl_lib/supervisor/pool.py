@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
-from autodl_lib.contract.settings import TransferSection
+from autodl_lib.contract.settings import TransferSection, WorkerSection
 from autodl_lib.contract.states import TaskEvent
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.contract.worker_messages import (
@@ -90,6 +90,7 @@ class Pool:
         self._handed_out: list[tuple[Worker, Lease, TaskSpec]] = []
         self._rate_timer: asyncio.TimerHandle | None = None
         self.live: dict[TaskId, Progress] = {}
+        self.worker_settings = WorkerSection()
         self.allotments = Allotments(limits, self._speed_of)
         self.configure(settings)
 
@@ -329,6 +330,7 @@ class Pool:
             queue_address=self._link.address,
             queue_key=self._link.key,
             queue_ident=self._link.ident,
+            limits=self.worker_settings,
         )
         try:
             process, orders, pidfd = await self._starter.start_worker(start)
