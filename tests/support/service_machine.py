@@ -134,7 +134,7 @@ class ServiceMachine:
         """Wait for a task, which must finish; return it."""
         self.machine.run("autodl", "wait", str(task_id), user=user)
         task = self.status(user, task_id)
-        assert task["state"] == "finished", (task, self.machine.journal(f"_SYSTEMD_UNIT={SERVICE}")[-5:])
+        assert task["state"] == "finished", (task, self.machine.recent())
         return task
 
     def start_slow(self, user: str, name: str, *, size_bytes: int = 6_000_000, rate: str = "1000k") -> tuple[int, str]:
