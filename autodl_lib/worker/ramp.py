@@ -9,6 +9,7 @@ connection fills.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,7 +21,15 @@ _LONG_S = 5.0
 """A file that would take longer than this is worth many connections at once."""
 _WINDOW_S = 0.15
 _LONGEST_SETTLING_S = 3.0
-_NEXT_TRY_S = 15.0
+_FIRST_PAUSE_S = 8.0
+_LONGEST_PAUSE_S = 15.0
+_WELL_USED = 0.6
+"""New connections that bring so much of what the first ones brought are kept, and more are tried."""
+_WORTH_KEEPING = 1.15
+_BURST = 0.6
+_BURST_OVER_S = 0.5
+_SPARE = 1.2
+"""Connections that are kept for what a smaller number would bring, times this."""
 _BUSY_CPU = 0.7
 _LIMIT_FILLED = 0.8
 
@@ -61,6 +70,9 @@ class Ramp:
         self._before: tuple[int, float] = (1, 0.0)
         self._rest_until_mono = 0.0
         self._limit_bps = begun.limit_bps
+        self._pause_s = _FIRST_PAUSE_S
+        self._ceiling: int | None = None
+        """After a refusal, the number grows by one at a time."""
 
     def decide(self, reading: Reading) -> int:
         """Return how many connections there should be now."""
@@ -76,14 +88,14 @@ class Ramp:
             case _Stage.MEASURING:
                 self._measure(reading, most)
             case _Stage.RESTING:
-                if reading.now >= self._rest_until_mono:
-                    self._begin(_Stage.LOOKING, reading)
+                self._wait(reading)
         self.target = min(self.target, most)
         return self.target
 
     def cap(self, most: int, now: float) -> None:
         """Go no higher for a while: the server refused more."""
         self.target = max(1, min(self.target, most))
+        self._ceiling = self.target + 1
         self._rest(now)
 
     def _look(self, reading: Reading, most: int) -> None:
@@ -102,8 +114,17 @@ class Ramp:
             return
         self._before = (self.target, speed_bps)
         growth = _GROWTH if reading.remaining_bytes < _LONG_S * speed_bps else _GROWTH * _GROWTH
-        self.target = min(most, self.target * growth)
+        ceiling = most if self._ceiling is None else min(most, self._ceiling)
+        self.target = min(ceiling, self.target * growth)
         self._begin(_Stage.SETTLING, reading)
+
+    def _wait(self, reading: Reading) -> None:
+        """Rest until it is time, or until it shows that the first speed was a burst at the begin."""
+        if reading.now >= self._rest_until_mono:
+            self._begin(_Stage.LOOKING, reading)
+        elif reading.now - self._mark.now >= _BURST_OVER_S:
+            was_burst = self._speed_bps(reading) < _BURST * self._before[1]
+            self._begin(_Stage.LOOKING if was_burst and self._ceiling is None else _Stage.RESTING, reading)
 
     def _settle(self, reading: Reading) -> None:
         """Wait until the new connections deliver."""
@@ -117,12 +138,14 @@ class Ramp:
         before, before_bps = self._before
         gain = self._speed_bps(reading) / max(1.0, before_bps)
         linear = self.target / before
-        if gain >= 1 + (linear - 1) / 4:
+        if gain >= 1 + (linear - 1) * _WELL_USED:
             self._begin(_Stage.LOOKING, reading)
+            if self._ceiling is not None:
+                self._ceiling = self.target + 1
             if self.target >= most:
                 self._rest(reading.now)
-        elif gain >= 1.15:
-            self.target = max(before + 1, round(before * gain))
+        elif gain >= _WORTH_KEEPING:
+            self.target = min(self.target, max(before + 1, math.ceil(before * gain * _SPARE)))
             self._rest(reading.now)
         else:
             self.target = before
@@ -130,7 +153,8 @@ class Ramp:
 
     def _rest(self, now: float) -> None:
         self._stage = _Stage.RESTING
-        self._rest_until_mono = now + _NEXT_TRY_S
+        self._rest_until_mono = now + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def _begin(self, stage: _Stage, reading: Reading) -> None:
         self._stage = stage

@@ -270,6 +270,10 @@ def judge_by_size(total: int | None, asked: ResumePoint | None) -> Judgement:
     version = RemoteVersion(size=total, etag=None, last_modified=None)
     if asked is None:
         return Accept(offset=0, version=version, seen=version, end=total)
+    is_same_source = asked.agreement is Agreement.VERSION and not asked.version.has_validator()
+    if asked.agreement is not Agreement.SIZE and not is_same_source:
+        # A size alone makes no two sources' bytes one file.
+        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
     if total is None or total != asked.version.size:
         return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
     return Accept(offset=asked.offset, version=version, seen=version, end=total, is_part=True)

@@ -15,6 +15,7 @@ from autodl_lib.worker.verdicts import Verdict, host_and_port
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 8.0
+_MOST_DOUBLINGS = 8
 _MOST_FAILURES = 4
 _DELAY_WEIGHT = 0.3
 
@@ -55,7 +56,9 @@ class Source:
     def failed(self, now: float) -> bool:
         """Take in that a connection failed; True when that has happened too often in a row."""
         self._failures += 1
-        self._rest_until_mono = now + min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (self._failures - 1))
+        self._rest_until_mono = now + min(
+            _LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures - 1, _MOST_DOUBLINGS)
+        )
         return self._failures >= _MOST_FAILURES
 
     def rests_until_mono(self) -> float:
@@ -92,7 +95,7 @@ class Sources:
 
     def most_connections(self) -> int:
         """Return how many connections all sources together may have."""
-        willing = [source for source in self.all if source.failure is None and source.sends_ranges]
+        willing = [source for source in self.all if source.is_http and source.failure is None and source.sends_ranges]
         return sum({source.host_key: source.granted for source in willing}.values())
 
     def grant(self, connections: Sequence[int]) -> None:

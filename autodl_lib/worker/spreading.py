@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LEAST_FILE_BYTES = 256 * 1024
 """A smaller file is never fetched in pieces."""
 _STEER_EVERY_S = 0.05
+_FORGIVEN_AFTER_S = 30.0
+_FIRST_BRAKE_S = 0.5
+_LONGEST_BRAKE_S = 15.0
 _MEMORY_S = 2.0
 """After so long, half of the usual speed is forgotten: the whole network may have become slow."""
 
@@ -32,6 +35,9 @@ class Spreading:
         self._transfer = transfer
         self._ramp = Ramp(self._reading(now))
         self._next_mono = now + _STEER_EVERY_S
+        self._replaced = 0
+        self._replaced_mono = now
+        self._no_replacement_until_mono = 0.0
         self._usual = (now, 0.0)
         """When the usual speed was looked at, and what it was."""
 
@@ -122,7 +128,7 @@ class Spreading:
         segment = self._transfer.open_range(source, piece.start, piece.end, now)
         if segment is None:
             return False
-        self.has_spread = self._transfer.was_assembled = True
+        self.has_spread = True
         self._share(flows, piece, segment)
         return True
 
@@ -137,6 +143,8 @@ class Spreading:
                 victim.end = piece.start
 
     def _replace_crawler(self, now: float) -> None:
+        if now < self._no_replacement_until_mono:
+            return
         flows = self._flows(now)
         delay_s = max((segment.source.delay_s for segment, _ in flows), default=0.0)
         key = crawler([flow for _, flow in flows], self._prospect(flows, delay_s, now))
@@ -150,6 +158,17 @@ class Spreading:
             return
         self._close(segment)
         self._open(now)
+        self._brake(now)
+
+    def _brake(self, now: float) -> None:
+        """Wait longer each time, where fresh connections crawl, too."""
+        if now - self._replaced_mono > _FORGIVEN_AFTER_S:
+            self._replaced = 0
+        self._replaced += 1
+        self._replaced_mono = now
+        excess = self._replaced - self._ramp.target
+        if excess > 0:
+            self._no_replacement_until_mono = now + min(_LONGEST_BRAKE_S, _FIRST_BRAKE_S * 2 ** min(excess, 8))
 
     def _prospect(self, flows: list[tuple[Segment, Flow]], delay_s: float, now: float) -> Prospect:
         """Expect the usual speed of now, or what is left in memory of that of before, when it is higher."""

@@ -194,7 +194,9 @@ BY_SIZE = RemoteVersion(size=1000, etag=None, last_modified=None)
 
 
 def test_an_ftp_file_goes_on_only_at_the_same_size() -> None:
-    assert judge_by_size(1000, ASKED) == Accept(offset=100, version=BY_SIZE, seen=BY_SIZE, end=1000, is_part=True)
-    assert isinstance(judge_by_size(1001, ASKED), AskAgain)
-    assert isinstance(judge_by_size(None, ASKED), AskAgain)
+    asked = ResumePoint(offset=100, version=BY_SIZE)
+    assert judge_by_size(1000, asked) == Accept(offset=100, version=BY_SIZE, seen=BY_SIZE, end=1000, is_part=True)
+    assert isinstance(judge_by_size(1001, asked), AskAgain)
+    assert isinstance(judge_by_size(None, asked), AskAgain)
+    assert isinstance(judge_by_size(1000, ASKED), AskAgain), "what HTTP began, of a known version, FTP can't go on with"
     assert isinstance(judge_by_size(None, None), Accept)

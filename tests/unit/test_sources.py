@@ -120,7 +120,6 @@ def test_other_protocols_than_http_are_not_asked_for_ranges() -> None:
     assert set(fill(sources(FTP, "sftp://e.example/f", "HTTPS://B.example/f"))) == {"HTTPS://B.example/f"}
 
 
-@pytest.mark.xfail(strict=True, reason="grants to FTP mirrors are counted, though FTP is never asked for ranges")
 def test_what_can_not_be_asked_for_ranges_is_not_counted_as_room_for_connections() -> None:
     of_file = sources(A, FTP, granted=(2, 6))
     assert of_file.most_connections() == len(fill(of_file))
@@ -148,7 +147,6 @@ def test_the_pause_has_a_bound() -> None:
     assert source.rests_until_mono() <= 60
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="2 ** failures is more than a float holds after 1024")
 def test_a_server_that_refuses_a_second_connection_for_days_is_still_only_left_alone_for_a_while() -> None:
     [source] = sources(A).all
     for _ in range(2000):
