@@ -156,6 +156,10 @@ class Connections:
         """Return one that nobody uses."""
         return self._free.pop() if self._free else Connection(self._engine)
 
+    def waited_s(self) -> float:
+        """Return for how long this process has waited for something to do."""
+        return self._engine.waited_s
+
     def give_back(self, connection: Connection) -> None:
         """Take one back, at rest."""
         self._free.append(connection)

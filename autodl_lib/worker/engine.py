@@ -44,6 +44,8 @@ class Engine:
     """Drives easy handles."""
 
     def __init__(self, epoll: select.epoll) -> None:
+        self.waited_s = 0.0
+        """For how long the loop has had nothing to do: what is left of the time is work."""
         self._epoll = epoll
         self._sockets: dict[int, int] = {}
         self._active: dict[pycurl.Curl, Requester] = {}

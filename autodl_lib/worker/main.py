@@ -94,7 +94,10 @@ class Worker:
 
     def _turn(self) -> None:
         """Wait for something to happen and answer it."""
-        for fd, events in self._epoll.poll(self._patience_s()):
+        before = time.monotonic()
+        ready = self._epoll.poll(self._patience_s())
+        self._engine.waited_s += time.monotonic() - before
+        for fd, events in ready:
             if self._engine.owns(fd):
                 self._engine.handle(fd, events)
             elif fd == self._orders.fd:
