@@ -19,7 +19,7 @@ from autodl_lib.supervisor.daemon import STOP_TIMEOUT_S, Daemon, Setup
 from autodl_lib.supervisor.journal import JournalHandler, is_journal
 from autodl_lib.supervisor.listener import bind_socket, remove_socket
 from autodl_lib.supervisor.options import SYSTEM_CONFIG, SYSTEM_SOCKET, SYSTEM_STATE_DIR, DaemonOptions
-from autodl_lib.supervisor.processes import forget_children, raise_file_limit
+from autodl_lib.supervisor.processes import forget_children, kill_forkserver, raise_file_limit
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import claim_state_dir
 from autodl_lib.supervisor.systemd import ServiceManager, adopted_socket, path_of
@@ -87,6 +87,7 @@ def _run(options: DaemonOptions) -> None:
         )
         asyncio.run(_serve(setup, say_ready=options.private))
     finally:
+        kill_forkserver()  # it would end by itself, a moment after us: a service leaves nothing behind
         forget_children()
         if adopted is None:
             remove_socket(socket_path)
