@@ -6,6 +6,7 @@ Invariants: all that can be found wrong here is found before the first request i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -40,7 +41,8 @@ def add_requests(values: Mapping[str, Any], *, default_dir: str, may_end_in_fold
 
         checksums = read_checksums(values["checksums"])
         fixed = checksums.fixed
-    changed = {"urls": (), "dir": save_dir, "output": name, "checksums": fixed, "ip_version": _ip_version(values)}
+    changed = {"urls": (), "dir": save_dir, "output": name, "checksums": fixed, "umask": _umask()}
+    changed["ip_version"] = _ip_version(values)
     variation = Variation(make_request(Add, {**values, **changed}), checksums)
     requests = list(_of_urls(sources.urls, variation))
     files_num = 0
@@ -102,6 +104,12 @@ def _ip_version(values: Mapping[str, Any]) -> IpVersion:
     if len(asked) > 1:
         raise click.UsageError("-4 and -6 exclude each other", click.get_current_context())
     return asked.pop() if asked else IpVersion.ANY
+
+
+def _umask() -> int | None:
+    """Return the caller's umask, None for the usual one; it can only be read by setting it."""
+    os.umask(found := os.umask(0o077))
+    return None if found == 0o022 else found
 
 
 def _with_password(requests: list[Add], values: Mapping[str, Any]) -> list[Add]:

@@ -212,6 +212,12 @@ class TransferOptions:
         is_path=True,
         group=OptionGroup.SAVING,
     )
+    umask: int | None = param(
+        "the caller's umask: what others may not do with the file and with folders that are made for it; null is 022",
+        default=None,
+        minimum=0,
+        maximum=0o777,
+    )
 
 
 NO_OPTIONS = TransferOptions()

@@ -165,8 +165,15 @@ class Retire:
     type: ClassVar[str] = "retire"
 
 
-Order = Configure | Assign | SetRate | Grant | Publish | Halt | Discard | Retire
-ORDERS: tuple[type[Order], ...] = (Configure, Assign, SetRate, Grant, Publish, Halt, Discard, Retire)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping:
+    """Answer `pong`, to show that the loop turns."""
+
+    type: ClassVar[str] = "ping"
+
+
+Order = Configure | Assign | SetRate | Grant | Publish | Halt | Discard | Retire | Ping
+ORDERS: tuple[type[Order], ...] = (Configure, Assign, SetRate, Grant, Publish, Halt, Discard, Retire, Ping)
 
 # --- reports: worker to supervisor ---
 
@@ -179,6 +186,13 @@ class Bound:
 
     type: ClassVar[str] = "bound"
     lease: str = param(_LEASE, max_length=64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pong:
+    """The answer to `ping`; only a worker that was asked may say it, once."""
+
+    type: ClassVar[str] = "pong"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,10 +322,23 @@ class Discarded:
 
 
 Report = (
-    Bound | Started | Progress | Note | Yielded | Current | Ready | Finished | Failed | Halted | Returned | Discarded
+    Bound
+    | Pong
+    | Started
+    | Progress
+    | Note
+    | Yielded
+    | Current
+    | Ready
+    | Finished
+    | Failed
+    | Halted
+    | Returned
+    | Discarded
 )
 REPORTS: tuple[type[Report], ...] = (
     Bound,
+    Pong,
     Started,
     Progress,
     Note,
@@ -328,7 +355,7 @@ REPORTS: tuple[type[Report], ...] = (
 WORKER_PERMITS: dict[WorkerState, frozenset[str]] = {
     WorkerState.SPAWNED: frozenset({Bound.type}),
     WorkerState.BOUND: frozenset(),
-    WorkerState.IDLE: frozenset(),
+    WorkerState.IDLE: frozenset({Pong.type}),
     WorkerState.BUSY: frozenset(report.type for report in REPORTS) - {Bound.type},
     WorkerState.RETIRED: frozenset(),
 }

@@ -1,23 +1,26 @@
 """From text that workers wrote to reports that may be believed.
 
 Runs as: the supervisor.  Talks to: nobody; no I/O.
-Security: everything here is hostile input. A text is decoded strictly, must name a live worker, and each
-of its reports must carry a lease of that very worker and fit the tables of contract/worker_messages.py.
-How it fails: a text that is nobody's is dropped; a worker whose text breaks a rule is distrusted, and
+Security: everything here is hostile input. A text begins with the key of a live worker, which only that worker knows,
+so whatever is wrong with the rest of it is that worker's doing. Each report must carry a lease of that very worker and
+fit the tables of contract/worker_messages.py.
+How it fails: a text that is nobody's is dropped unread; a worker whose text breaks a rule is distrusted, and
 what came before the breach in the same text is still taken.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from autodl_lib.contract.codec import decode_message, loads
 from autodl_lib.contract.errors import AutodlError
-from autodl_lib.contract.worker_messages import REPORTS, Report, WorkerState
+from autodl_lib.contract.worker_messages import REPORTS, Bound, Report, WorkerState
 from autodl_lib.supervisor.worker_handle import Lease, ReportRefused, Worker
 
 _REPORT_KINDS: dict[str, type[Report]] = {report.type: report for report in REPORTS}
+_KEY = re.compile(r'\{"worker":"([0-9a-f]{16})",')
 _ENDS_WORK = frozenset({"ready", "failed", "halted", "finished", "current"})
 
 
@@ -46,13 +49,10 @@ def admit(workers: Mapping[str, Worker], texts: list[str]) -> Admission:
     distrusted: dict[str, tuple[Worker, str]] = {}
     unknown: list[tuple[str, str]] = []
     for text in texts:
-        try:
-            document = loads(text)
-        except AutodlError:
+        named = _KEY.match(text)
+        if named is None:
             continue
-        if not isinstance(document, dict) or not isinstance(document.get("reports"), list):
-            continue
-        key = str(document.get("worker"))
+        key = named[1]
         worker = workers.get(key)
         if worker is None:
             unknown.append((key, text))
@@ -60,19 +60,28 @@ def admit(workers: Mapping[str, Worker], texts: list[str]) -> Admission:
         if key in distrusted:
             continue
         try:
-            admitted.extend(_admit_each(worker, document["reports"]))
+            admitted.extend(_admit_each(worker, _reports_in(text, key)))
         except (AutodlError, ReportRefused) as error:
             distrusted[worker.key] = (worker, str(error))
     return Admission(reports=admitted, distrusted=list(distrusted.values()), unknown=unknown)
+
+
+def _reports_in(text: str, key: str) -> list[object]:
+    document = loads(text)
+    if not isinstance(document, dict) or document.get("worker") != key or not isinstance(document.get("reports"), list):
+        raise ReportRefused("a text that is no list of reports")
+    reports: list[object] = document["reports"]
+    return reports
 
 
 def _admit_each(worker: Worker, documents: list[object]) -> Iterator[Admitted]:
     for document in documents:
         report = decode_message(_REPORT_KINDS, document)
         lease = worker.admit(report)
-        if lease is None:
+        if isinstance(report, Bound):
             worker.move(WorkerState.BOUND)
             worker.move(WorkerState.BUSY if worker.leases else WorkerState.IDLE)
+        if lease is None:
             continue
         if report.type in _ENDS_WORK:
             worker.set_pace(lease)

@@ -49,6 +49,7 @@ START_RETRY_S = 0.5
 KILL_TIMEOUT_S = 1.0
 BIND_TIMEOUT_S = 60.0
 CHECK_INTERVAL_S = 15.0
+ASKED_IN_VAIN = 4
 RATE_INTERVAL_S = 1.0
 
 _DISCARDS = frozenset({TaskEvent.CANCEL, TaskEvent.CLEAR})
@@ -137,6 +138,12 @@ class Pool:
         """Return a task's lease, where a worker has it for download (not for removing what is left of it)."""
         held = self._leases.get(task_id)
         return held[1] if held and held[1].phase is not LeasePhase.DISCARDING else None
+
+    def leases_of(self, uid: Uid) -> list[Lease]:
+        """Return a user's leases for download."""
+        return [
+            lease for _, lease in self._leases.values() if lease.uid == uid and lease.phase is not LeasePhase.DISCARDING
+        ]
 
     def leased_by(self, uid: Uid) -> int:
         """Return how many tasks of a user are with workers."""
@@ -239,12 +246,14 @@ class Pool:
     # --- life ---
 
     async def watch(self) -> None:
-        """While workers have work, see now and then that their reports can come through; until cancelled."""
+        """While workers have work, see now and then that they answer, and that it comes through; until cancelled."""
         while True:
             await self._working.wait()
-            await asyncio.sleep(CHECK_INTERVAL_S)
+            await asyncio.sleep(min(CHECK_INTERVAL_S, self.worker_settings.answer_timeout_s / ASKED_IN_VAIN))
             if self._leases:
                 await self._link.check()
+                self._kill_silent()
+                await self._starter.end_orphans()
             else:
                 self._working.clear()
 
@@ -404,6 +413,7 @@ class Pool:
         await self._link.settle()
         del self._workers[worker.key]
         status = await self._starter.exit_status(worker.process)
+        await self._starter.end_orphans()
         worker.release()
         leases = [lease for lease in worker.leases.values() if lease.phase is not LeasePhase.ENDED]
         if leases:
@@ -440,6 +450,18 @@ class Pool:
                 extra={"event": "worker_killed", "task_id": lease.task_id},
             )
             worker.kill()
+
+    def _kill_silent(self) -> None:
+        """Kill workers that have work and are stopped or hang: counted, not timed, since we may be stopped too."""
+        for worker in self._workers.values():
+            if worker.state is WorkerState.BUSY and worker.ask() >= ASKED_IN_VAIN:
+                logger.warning(
+                    "worker %d of uid %d does not answer and is killed",
+                    worker.pid,
+                    worker.uid,
+                    extra={"event": "worker_killed", "uid": worker.uid},
+                )
+                worker.kill()
 
     def _kill_if_unbound(self, worker: Worker) -> None:
         if worker.state is WorkerState.SPAWNED:

@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import sys
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -67,6 +67,12 @@ def kill_forkserver() -> None:
     if pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def waited_for() -> set[int]:
+    """Return the children that multiprocessing itself waits for: the forkserver and the resource tracker."""
+    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
+    return {pid for pid in (_forkserver_pid(), tracker) if isinstance(pid, int)}
 
 
 def forget_children() -> None:

@@ -18,6 +18,7 @@ import resource
 import signal
 import socket
 import threading
+import time
 import xmlrpc.client
 from multiprocessing.connection import Client, Connection
 from multiprocessing.managers import BaseManager, Server
@@ -34,22 +35,27 @@ MAX_DRAINED = 256
 _MAX_MEMORY_BYTES = 2 * 1024 * 1024 * 1024
 _MAX_WAITING_BYTES = 32 * 1024 * 1024
 _TEXT_OVERHEAD_BYTES = 100
+_RATE_BPS = 4 * 1024 * 1024
+_BURST_BYTES = 16 * 1024 * 1024
+_COST_OF_A_TEXT_BYTES = 4096
 _MAX_DRAIN_BYTES = 2 * MAX_DRAINED * MAX_REPORT_BYTES
 
 
 class Reports:
-    """What is put waits here, in order, until it is drained; a full queue makes `put` wait."""
+    """What is put waits here, in order, until it is drained; a full queue makes `put` wait, and so does babbling."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
         self._texts: collections.deque[str] = collections.deque()
         self._bytes = 0
         self._changed = threading.Condition()
+        self._connection = threading.local()
 
     def put(self, text: str) -> None:
         """Take one worker's text."""
         if not isinstance(text, str) or len(text) > MAX_REPORT_BYTES:
             raise ValueError("not a report")
+        self._slow_down(_COST_OF_A_TEXT_BYTES + len(text))
         with self._changed:
             self._changed.wait_for(lambda: self._bytes < _MAX_WAITING_BYTES)
             self._texts.append(text)
@@ -66,6 +72,15 @@ class Reports:
             self._bytes -= sum(len(text) + _TEXT_OVERHEAD_BYTES for text in drained)
             self._changed.notify_all()
             return drained
+
+    def _slow_down(self, cost_bytes: int) -> None:
+        """Let a worker that babbles wait, before the supervisor has to read it all; each has a thread of its own."""
+        now, mine = time.monotonic(), self._connection
+        earned = (now - getattr(mine, "at_mono", now)) * _RATE_BPS
+        mine.left_bytes = min(_BURST_BYTES, getattr(mine, "left_bytes", _BURST_BYTES) + earned) - cost_bytes
+        mine.at_mono = now
+        if mine.left_bytes < 0:
+            time.sleep(-mine.left_bytes / _RATE_BPS)
 
 
 class ReportServer(Server):

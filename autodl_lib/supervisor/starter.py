@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from autodl_lib.privilege.first_code import WorkerStart, start_worker
-from autodl_lib.supervisor import processes
+from autodl_lib.supervisor import orphans, processes
 
 START_TIMEOUT_S = 20.0
 _RESTART_DELAY_S = 0.5
@@ -33,6 +33,7 @@ class Starter:
         self._loop = asyncio.get_running_loop()
         self._context = processes.forkserver_context()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
+        self._pids: set[int] = set()
         self._pidfd = -1
         self._closing = False
         self._restarting: asyncio.Task[None] | None = None
@@ -42,6 +43,7 @@ class Starter:
 
         Raises: OSError, EOFError.
         """
+        orphans.become_reaper()
         if self._pidfd < 0:
             self._pidfd = await self._loop.run_in_executor(self._thread, processes.ensure_forkserver)
             self._loop.add_reader(self._pidfd, self._ended)
@@ -82,7 +84,13 @@ class Starter:
         Raises: OSError, EOFError.
         """
         process = self._context.Process(target=target, name=name, args=arguments)
-        starting = self._loop.run_in_executor(self._thread, processes.start, process)
+
+        def start() -> int:
+            pidfd = processes.start(process)
+            self._pids.add(process.pid or 0)
+            return pidfd
+
+        starting = self._loop.run_in_executor(self._thread, start)
         starting.add_done_callback(_heed)
         try:
             return process, await asyncio.wait_for(asyncio.shield(starting), START_TIMEOUT_S)
@@ -101,6 +109,16 @@ class Starter:
             return 255 if process.exitcode is None else process.exitcode
 
         return await self._loop.run_in_executor(self._thread, ask)
+
+    async def end_orphans(self) -> None:
+        """End what workers have left behind them."""
+
+        def end() -> list[int]:
+            self._pids = set(filter(_exists, self._pids))
+            return orphans.end_orphans(self._pids, processes.waited_for())
+
+        for pid in await self._loop.run_in_executor(self._thread, end):
+            logger.error("process %d was left behind by a worker and is killed", pid, extra={"event": "orphan_killed"})
 
     def stop_restarting(self) -> None:
         """The daemon stops: what ends from now on stays ended."""
@@ -132,6 +150,16 @@ class Starter:
                 await asyncio.sleep(_RESTART_DELAY_S)
             else:
                 return
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _heed(starting: asyncio.Future[int]) -> None:

@@ -29,6 +29,8 @@ from autodl_lib.contract.worker_messages import (
     FileIdentity,
     LeasePhase,
     Order,
+    Ping,
+    Pong,
     Report,
     WorkerState,
 )
@@ -89,6 +91,8 @@ class Worker:
         self.retiring = False
         self.leases: dict[str, Lease] = {}
         self.idle_timer: asyncio.TimerHandle | None = None
+        self.unanswered = 0
+        """How often it was looked after since it was asked for an answer that has not come."""
         self._progress_left = float(PROGRESS_BURST)
         self._progress_mono = time.monotonic()
         self._pace_s = 2 * ROOM_HORIZON_S
@@ -118,7 +122,7 @@ class Worker:
         self.state = state
 
     def admit(self, report: Report) -> Lease | None:
-        """Check a report against the tables and move its lease; None for `bound`, which has none.
+        """Check a report against the tables and move its lease; None for `bound` and `pong`, which have none.
 
         Raises: ReportRefused.
         """
@@ -127,6 +131,11 @@ class Worker:
         if isinstance(report, Bound):
             if not secrets.compare_digest(report.lease.encode(), self.key.encode()):
                 raise ReportRefused("bound with a wrong key")
+            return None
+        if isinstance(report, Pong):
+            if not self.unanswered:
+                raise ReportRefused("pong without a ping")
+            self.unanswered = 0
             return None
         lease = self.leases.get(report.lease)
         if lease is None:
@@ -157,6 +166,13 @@ class Worker:
         self._progress_left -= 1
         if self._progress_left < 0:
             raise ReportRefused(f"more than {PROGRESS_PER_S} progress reports a second")
+
+    def ask(self) -> int:
+        """Ask for an answer, unless one is due already; return how often that has been in vain."""
+        if not self.unanswered:
+            self.send(Ping())
+        self.unanswered += 1
+        return self.unanswered - 1
 
     def set_pace(self, lease: Lease) -> None:
         """Take in how long an assignment, which has just come to its end, occupied the worker."""
