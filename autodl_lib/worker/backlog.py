@@ -10,6 +10,7 @@ as the one before it takes long.
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import assert_never
@@ -24,6 +25,8 @@ from autodl_lib.contract.worker_messages import (
     Grant,
     Halt,
     Order,
+    Ping,
+    Pong,
     Publish,
     Retire,
     Returned,
@@ -40,6 +43,7 @@ from autodl_lib.worker.verdicts import TaskFailed
 
 MOST_AWAITING = 64
 RETURN_AFTER_S = 0.1
+DEFAULT_UMASK = 0o022
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +77,8 @@ class Backlog:
                     self._discard(order)
                 case Retire():
                     self.retire()
+                case Ping():
+                    self._facilities.reports.add(Pong())
                 case UnreadableAssign():
                     self._refuse(order.lease)
                 case _:
@@ -91,6 +97,7 @@ class Backlog:
         while self._current is None and self._waiting and len(self._awaiting) < MOST_AWAITING:
             session = self._waiting.popleft()
             self._current = session
+            os.umask(_umask_of(session.assign))  # only the current one makes files and folders
             session.begin()
             self._settle(session)
             started = True
@@ -235,6 +242,12 @@ class Backlog:
     def _all(self) -> list[Session]:
         current = [self._current] if self._current is not None else []
         return [*current, *self._awaiting.values(), *self._waiting]
+
+
+def _umask_of(assign: Assign) -> int:
+    """Return whom the task's files are not for; never their owner, who must be able to go on with a part file."""
+    asked = assign.options.umask
+    return DEFAULT_UMASK if asked is None else asked & 0o077
 
 
 def _folder_sync(folder: Folder, fd: int) -> Callable[[], None]:
