@@ -93,7 +93,7 @@ class CompletingGroup(click.Group):
         return [CompletionItem(name, help=short_help(name)) for name in COMMANDS if name.startswith(incomplete)]
 
 
-class Candidates(click.ParamType):
+class Candidates(click.ParamType):  # type: ignore[type-arg]
     """What a parameter takes, by its type and by what `--help` calls its value."""
 
     name = "candidates"

@@ -18,7 +18,7 @@ from autodl_lib.contract.failures import RETRYABLE, FailureCode
 from autodl_lib.contract.fields import param_of
 from autodl_lib.contract.replies import LogEntry, Reply, TaskLimit
 from autodl_lib.contract.requests import REQUESTS
-from autodl_lib.contract.settings import SECTIONS, Settings
+from autodl_lib.contract.settings import SECTIONS, TABLES, OwnLimits, Settings
 from autodl_lib.contract.states import INITIAL_STATES, SETTLED, TRANSITIONS, TaskState
 from autodl_lib.contract.task import Task, TaskError
 from autodl_lib.contract.transfer_options import PieceHashes
@@ -29,14 +29,14 @@ _PARTS_OF_OTHERS = (PieceHashes, TaskError, LogEntry, TaskLimit)
 def settings_entries() -> str:
     """Return every key of autodl.toml, section by section."""
     hints = typing.get_type_hints(Settings)
-    top = [field for field in dataclasses.fields(Settings) if field.name not in SECTIONS]
+    top = [field for field in dataclasses.fields(Settings) if field.name not in (*SECTIONS, *TABLES)]
     lines = [section("Top level"), *[_setting(field, hints[field.name]) for field in top]]
     for section_type in SECTIONS.values():
         heading, _, meaning = (section_type.__doc__ or "").partition(": ")
         lines += [section(heading), prose(sentence(meaning))]
         hints = typing.get_type_hints(section_type)
         lines += [_setting(field, hints[field.name]) for field in dataclasses.fields(section_type)]
-    return "\n".join(lines)
+    return "\n".join([*lines, _own_limits()])
 
 
 def method_entries() -> str:
@@ -114,6 +114,20 @@ def state_diagram() -> str:
 def event_entries() -> str:
     """Return what each event is."""
     return "\n".join(item(bold(event), sentence(meaning)) for event, meaning in EVENTS.items())
+
+
+def _own_limits() -> str:
+    heading, _, meaning = (OwnLimits.__doc__ or "").partition(": ")
+    hints = typing.get_type_hints(OwnLimits)
+    lines = [
+        section(heading),
+        paragraphs(sentence(meaning.strip())),
+        f".PP\n{prose('A key that is left out is as in `[limits]`.')}",
+    ]
+    for field in dataclasses.fields(OwnLimits):
+        kind = field_words(field, hints[field.name]).replace(" or null", "")
+        lines.append(item(bold(field.name), f"{sentence(param_of(field).help)} ({kind[0].upper()}{kind[1:]}.)"))
+    return "\n".join(lines)
 
 
 def _setting(field: dataclasses.Field[Any], hint: Any) -> str:

@@ -56,10 +56,8 @@ def value_words(value: Any) -> str:
             return "null"
         case bool():
             return str(value).lower()
-        case StrEnum():
-            return value.value
         case str():
-            return f'"{value}"'
+            return f'"{value!s}"'
         case tuple():
             return f"[{', '.join(map(value_words, value))}]"
         case _:

@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 import typing
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -22,7 +23,7 @@ from autodl_lib.contract.errors import ERRORS
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.replies import Reply
 from autodl_lib.contract.requests import REQUESTS, Access
-from autodl_lib.contract.settings import Settings, known_keys, settings_from_toml
+from autodl_lib.contract.settings import OwnLimits, Settings, known_keys, settings_from_toml
 from autodl_lib.contract.states import TRANSITIONS, TaskEvent, TaskState
 
 REPO = Path(__file__).resolve().parents[2]
@@ -165,6 +166,13 @@ def test_a_setting_has_its_entry_in_its_section(key: str) -> None:
     page = text_of("autodl.toml.5")
     [entry] = re.findall(rf'^\.SS "{re.escape(heading)}"$((?:.|\n)*?)(?=^\.S)', page, re.MULTILINE)
     assert any(tag.startswith(f"{bold(name)} = ") for tag in entries(entry))
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(OwnLimits), ids=lambda field: field.name)
+def test_what_can_be_set_for_one_user_has_its_entry(field: dataclasses.Field[Any]) -> None:
+    entry = text_of("autodl.toml.5").partition('.SS "[users.NAME] and [groups.NAME]"')[2].partition("\n.SH")[0]
+    assert bold(field.name) in entries(entry)
+    assert field.name in EXAMPLE.read_text("utf-8").partition("[users.NAME]")[2]
 
 
 def test_the_installed_configuration_is_what_the_declarations_make_of_it() -> None:
