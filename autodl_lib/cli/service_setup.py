@@ -20,6 +20,8 @@ from autodl_lib.cli.service_files import Scope, ServiceFile, is_ours
 from autodl_lib.contract.errors import AutodlError, NotAllowed
 
 _UNITS = ("autodl.socket", "autodl.service")
+_MOST_LINKS = 40
+"""Source: path_resolution(7): more links than this are an error to the kernel."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,9 +90,11 @@ def check_program(paths: Sequence[str]) -> None:
     advice = "; install it where only root writes: python3 -m venv /opt/autodl && /opt/autodl/bin/pip install ..."
     for path in paths:
         for place in _way_to(path):
-            found = os.stat(place)
+            found = os.lstat(place)
+            # A link's mode says nothing; in a sticky folder others can't replace what is root's.
+            is_open = found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode)
             is_sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
-            if found.st_uid != 0 or (found.st_mode & stat.S_IWOTH and not is_sticky):
+            if found.st_uid != 0 or (is_open and not is_sticky):
                 raise NotAllowed(f"root's service would run {path}, and others than root can change {place}{advice}")
             needed = stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else stat.S_IROTH
             if not found.st_mode & needed:
@@ -99,8 +103,11 @@ def check_program(paths: Sequence[str]) -> None:
 
 def _way_to(path: str) -> list[Path]:
     """Return the path and all folders above it, and the same of what it is a link to."""
-    given, real = Path(os.path.abspath(path)), Path(path).resolve()
-    return [given, *given.parents, real, *real.parents]
+    places, step = [Path(path).resolve()], os.path.abspath(path)
+    while os.path.islink(step) and len(places) < _MOST_LINKS:
+        places.append(Path(step))
+        step = os.path.abspath(os.path.join(os.path.dirname(step), os.readlink(step)))
+    return [above for place in places for above in (place, *place.parents)]
 
 
 def _of_folder(files: Sequence[ServiceFile], folder: str) -> list[str]:
