@@ -93,7 +93,12 @@ class ReportServer(Server):
 class ReportManager(BaseManager):
     """The Manager; its server speaks XML."""
 
-    _Server = ReportServer
+    _registry: dict[str, Any]
+
+    @classmethod
+    def registry(cls) -> dict[str, Any]:
+        """Return what is registered, in the form that a server takes."""
+        return cls._registry
 
 
 def serve_reports(address: str, key: bytes, secret: str, ready: Connection) -> None:
@@ -106,7 +111,8 @@ def serve_reports(address: str, key: bytes, secret: str, ready: Connection) -> N
     keep_only(ready.fileno(), end_with_supervisor())
     queue = Reports(secret)
     ReportManager.register(QUEUE_NAME, callable=lambda: queue, exposed=("put", "drain"))
-    server = ReportManager(address=address, authkey=key, serializer="xmlrpclib").get_server()
+    # Not by get_server(), which makes a plain Server that serves all of a Manager's own functions.
+    server = ReportServer(ReportManager.registry(), address, key, "xmlrpclib")
     drop_manager()
     try:
         ready.send_bytes(b"ready")
