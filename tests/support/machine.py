@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -63,7 +64,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         """Prepare the disk in `folder`."""
-        self.name = f"autodl-{folder.name[-12:]}"
+        self.name = f"autodl-{secrets.token_hex(4)}"
         self.root = folder / "root"
         self._folder = folder
         self._layer = folder / "layer"
