@@ -27,6 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "watch": Entry(module="watch", help="Follow tasks live, until they are done or you press Ctrl-C."),
     "wait": Entry(module="wait", help="Wait until tasks are done; the exit status says how they ended."),
     "log": Entry(module="show"),
+    "history": Entry(module="history"),
     "explain": Entry(module="show"),
     "pause": Entry(module="queue"),
     "resume": Entry(module="queue"),

@@ -175,6 +175,36 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Show who changed what, and how tasks ended, newest first."""
+
+    method: ClassVar[str] = "history"
+    access: ClassVar[Access] = Access.ANYONE
+    errors: ClassVar[tuple[type[AutodlError], ...]] = (InvalidParams, NotAllowed)
+    changes: ClassVar[bool] = False
+
+    since: float | None = param(
+        "only what happened since then, in UTC epoch seconds",
+        default=None,
+        minimum=0,
+        maximum=10**11,
+    )
+    user: str | None = param(
+        "the history of this user's tasks (administrators)",
+        default=None,
+        cli=("--user",),
+        metavar="NAME",
+        max_length=256,
+    )
+    limit: int = param(
+        "at most so many entries", default=100, cli=("-n", "--limit"), metavar="N", minimum=1, maximum=5000
+    )
+    all: bool = param(
+        "the history of all users, and of the daemon (administrators)", default=False, cli=("-a", "--all")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explain:
     """Say in one sentence why a task is not running."""
 
@@ -366,6 +396,7 @@ Request = (
     | List
     | Watch
     | Log
+    | History
     | Explain
     | Pause
     | Resume
@@ -385,6 +416,7 @@ REQUESTS: tuple[type[Request], ...] = (
     List,
     Watch,
     Log,
+    History,
     Explain,
     Pause,
     Resume,

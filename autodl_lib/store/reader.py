@@ -13,10 +13,10 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 
-from autodl_lib.contract.replies import LogEntry
+from autodl_lib.contract.replies import HistoryEntry, LogEntry
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
-from autodl_lib.store.rows import Leftover, SetRates, TaskSpec, task_spec, task_view
+from autodl_lib.store.rows import Leftover, SetRates, TaskSpec, history_entry, log_entry, task_spec, task_view
 from autodl_lib.store.statements import SQL
 from autodl_lib.store.transaction import RESPONSE_BUCKET_S, RESPONSE_WINDOW_S
 
@@ -35,9 +35,9 @@ class Reader:
         """Close the connection."""
         self._connection.close()
 
-    def task(self, task_id: TaskId) -> Task | None:
-        """Return a task, or None."""
-        row = self._connection.execute(SQL["view"], (task_id,)).fetchone()
+    def task(self, task_id: TaskId, viewer: Uid | None = None) -> Task | None:
+        """Return a task, or None where there is none that `viewer` may see (None: who may see all)."""
+        row = self._connection.execute(SQL["view"], {"id": task_id, "viewer": viewer}).fetchone()
         return task_view(row) if row else None
 
     def specs(self, task_ids: Iterable[TaskId]) -> dict[TaskId, TaskSpec]:
@@ -63,7 +63,24 @@ class Reader:
     def log(self, task_id: TaskId) -> tuple[LogEntry, ...]:
         """Return the newest LOG_LIMIT entries of a task's history, oldest first."""
         rows = self._connection.execute(SQL["events_of"], (task_id, LOG_LIMIT)).fetchall()
-        return tuple(LogEntry(at=at, event=event, state=state, detail=detail) for at, event, state, detail in rows)
+        return tuple([log_entry(row) for row in rows])
+
+    def history(self, uid: Uid | None, since: float, limit: int) -> list[HistoryEntry]:
+        """Return changes and outcomes since an epoch second, newest first, of one user or (None) of all."""
+        if uid is None:
+            rows = self._connection.execute(SQL["history_of_all"], (since, limit)).fetchall()
+        else:
+            rows = self._connection.execute(SQL["history_of"], (uid, since, limit)).fetchall()
+        return [history_entry(row) for row in rows]
+
+    def owners_of_events(self) -> list[Uid]:
+        """Return the users who have a history, and -1 where the daemon has."""
+        return [Uid(row[0]) for row in self._connection.execute(SQL["owners_of_events"])]
+
+    def setting(self, key: str) -> str | None:
+        """Return a value that an earlier daemon kept, or None."""
+        row = self._connection.execute(SQL["setting"], (key,)).fetchone()
+        return str(row[0]) if row else None
 
     def waiting(self, uid: Uid, limit: int) -> list[tuple[TaskId, str]]:
         """Return a user's enqueued tasks with their hosts, the next to run first."""
@@ -117,6 +134,11 @@ class Reader:
         if uid is None:
             return int(self._connection.execute(SQL["traffic_of_all"]).fetchone()[0])
         return int(self._connection.execute(SQL["traffic_of"], (uid,)).fetchone()[0])
+
+    def traffic_of_day(self, uid: Uid, day: int) -> int:
+        """Return the bytes that a user has taken on one UTC day, counted from 1970."""
+        row = self._connection.execute(SQL["traffic_of_day"], (uid, day)).fetchone()
+        return int(row[0]) if row else 0
 
     def holds(self) -> dict[Uid, float | None]:
         """Return whose queues are held, and until when."""

@@ -10,10 +10,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from autodl_lib.contract.codec import decode_fields, to_json
+from autodl_lib.contract.replies import HistoryEntry, LogEntry
 from autodl_lib.contract.states import TaskEvent, TaskState
 from autodl_lib.contract.task import OnConflict, Task, TaskError, TaskId, Uid
 from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
+from autodl_lib.contract.urls import redact_url
 from autodl_lib.contract.worker_messages import FileIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who asked for a change, and from which process; `program` is None where the process had gone."""
+
+    uid: Uid
+    name: str
+    pid: int
+    program: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """A change that somebody asked for, for the history: whose task or queue (`task_id` 0: the whole queue)."""
+
+    event: str
+    owner_uid: Uid
+    detail: str
+    task_id: TaskId = TaskId(0)
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +101,11 @@ class Leftover:
 class Change:
     """An event that moves a task, and what became known with it; None leaves a column as it is.
 
-    `host` is that of a new `url`; `stuck_since` is when it began to fail without progress.
+    `host` is that of a new `url`; `stuck_since` is when it began to fail without progress; `actor` who asked for it.
     """
 
     event: TaskEvent
+    actor: Actor | None = None
     detail: str | None = None
     dir: str | None = None
     name: str | None = None
@@ -102,7 +126,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What a worker found out about a running task that does not change its state."""
+    """What a worker found out about a running task that does not change its state.
+
+    `progressed`: more is there than was known, so it has not failed in vain.
+    """
 
     dir: str
     name: str
@@ -111,6 +138,7 @@ class Description:
     bytes_total: int | None
     http_status: int | None
     identity: FileIdentity | None
+    progressed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,4 +218,30 @@ def task_view(row: tuple[Any, ...]) -> Task:
         started_at=row[16],
         finished_at=row[17],
         retry_at=row[18],
+    )
+
+
+def log_entry(row: tuple[Any, ...]) -> LogEntry:
+    """Build the wire's LogEntry from a row of the statement `events_of`."""
+    at, event, state, detail, actor, actor_uid, pid, program = row
+    return LogEntry(
+        at=at, event=event, state=state, detail=detail, actor=actor, actor_uid=actor_uid, pid=pid, program=program
+    )
+
+
+def history_entry(row: tuple[Any, ...]) -> HistoryEntry:
+    """Build the wire's HistoryEntry from a row of the statements `history_of` and `history_of_all`."""
+    return HistoryEntry(
+        at=row[0],
+        event=row[1],
+        state=row[2] or None,
+        detail=row[3],
+        actor=row[4],
+        actor_uid=row[5],
+        pid=row[6],
+        program=row[7],
+        id=row[8] or None,
+        uid=row[9],
+        owner=row[10],
+        url=None if row[11] is None else redact_url(row[11]),
     )

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from autodl_lib.store.counters import Counters
 from autodl_lib.store.database import database_tag, open_database, open_reader
+from autodl_lib.store.numbering import Numbering, random_draw
 from autodl_lib.store.reader import Reader
 from autodl_lib.store.rows import Moved
 from autodl_lib.store.transaction import Transaction
@@ -25,8 +26,10 @@ T = TypeVar("T")
 class Store:
     """An open queue; make it with the loop running, on the loop's thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, separate_numbers: bool = False) -> None:
         """Open the database at `path`, made or migrated as needed.
+
+        `separate_numbers`: the numbers of a user's tasks say nothing of those of others.
 
         Raises: StoreUnusable.
         """
@@ -35,7 +38,8 @@ class Store:
         self.read = Reader(open_reader(path))
         self.counters = Counters(self.read.counts())
         self._listeners: list[Callable[[list[Moved]], None]] = []
-        self._writer = Writer(connection, asyncio.get_running_loop(), self._committed)
+        numbering = Numbering(connection, separate=separate_numbers, draw=random_draw)
+        self._writer = Writer(connection, asyncio.get_running_loop(), self._committed, numbering)
 
     def write(self, run: Callable[[Transaction], T]) -> asyncio.Future[T]:
         """Run `run` in the next transaction; see Writer.submit for what the future raises."""

@@ -7,6 +7,7 @@ compare-and-set along contract/states.py and leave a row of history in the same 
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import time
@@ -16,7 +17,8 @@ from typing import Any
 from autodl_lib.contract.errors import NoSuchTask, WrongState
 from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want, next_state
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.store.rows import Change, Description, Moved, NewTask, SetRates, options_to_text
+from autodl_lib.store.numbering import Numbering
+from autodl_lib.store.rows import Actor, Change, Deed, Description, Moved, NewTask, SetRates, options_to_text
 from autodl_lib.store.statements import SQL
 
 RESPONSE_WINDOW_S = 600
@@ -39,6 +41,8 @@ _KEEPS_ERROR = frozenset(
 _KEEPS_IDENTITY = frozenset({TaskEvent.START, TaskEvent.INTERRUPT, TaskEvent.LOSE, TaskEvent.DUE, TaskEvent.SET_URL})
 _BEGINS_ANEW = frozenset({TaskEvent.FINISH, TaskEvent.RETRY, TaskEvent.RESUME, TaskEvent.SET_URL})
 """After these, what failed before says nothing any more about how long a task has been stuck."""
+_ENDS = frozenset({TaskEvent.FINISH, TaskEvent.FAIL})
+"""The history shows these though nobody asked for them."""
 _WANT_AFTER = {
     TaskEvent.PAUSE: Want.PAUSE,
     TaskEvent.CANCEL: Want.CANCEL,
@@ -50,23 +54,21 @@ _WANT_AFTER = {
 class Transaction:
     """One open transaction; `moved` collects what changed, for counters and watchers."""
 
-    def __init__(self, connection: sqlite3.Connection, next_id: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, numbering: Numbering) -> None:
         self._connection = connection
-        self._next_id = next_id
+        self._numbering = numbering
         self.moved: list[Moved] = []
 
-    @property
-    def next_id(self) -> int:
-        """The number that the next new task will get."""
-        return self._next_id
-
-    def insert(self, tasks: Sequence[NewTask]) -> list[TaskId]:
-        """Queue tasks and return their numbers, ascending."""
+    def insert(self, tasks: Sequence[NewTask], actor: Actor | None = None) -> list[TaskId]:
+        """Queue tasks and return their numbers, in order; those of one user ascend."""
         now = time.time()
-        first = self._next_id
+        ids: list[TaskId] = []
+        for uid, group in itertools.groupby(tasks, key=lambda task: task.uid):
+            ids += self._numbering.take(uid, sum(1 for _ in group))
         rows = []
         events = []
-        for task_id, task in enumerate(tasks, start=first):
+        who = _columns_of(actor)
+        for task_id, task in zip(ids, tasks, strict=True):
             state, want = (TaskState.PAUSED, Want.PAUSE) if task.paused else (TaskState.ENQUEUED, Want.RUN)
             rows.append(
                 (
@@ -87,12 +89,11 @@ class Transaction:
                     now,
                 )
             )
-            events.append((task_id, now, "add", state.value, None))
-            self.moved.append(Moved(id=TaskId(task_id), uid=task.uid, old=None, new=state))
+            events.append((task_id, now, "add", state.value, None, task.uid, *who))
+            self.moved.append(Moved(id=task_id, uid=task.uid, old=None, new=state))
         self._connection.executemany(SQL["insert_task"], rows)
         self._connection.executemany(SQL["insert_event"], events)
-        self._next_id = first + len(rows)
-        return [TaskId(task_id) for task_id in range(first, self._next_id)]
+        return ids
 
     def state_of(self, task_id: TaskId, viewer: Uid | None) -> TaskState:
         """Return a task's state; `viewer` is the uid that asks, None for an administrator.
@@ -103,6 +104,16 @@ class Transaction:
         if row is None or (viewer is not None and row[1] != viewer):
             raise NoSuchTask(f"no such task: {task_id}")
         return TaskState(row[0])
+
+    def owner_of(self, task_id: TaskId) -> Uid:
+        """Return whose task it is.
+
+        Raises: NoSuchTask.
+        """
+        row = self._connection.execute(SQL["task_state"], (task_id,)).fetchone()
+        if row is None:
+            raise NoSuchTask(f"no such task: {task_id}")
+        return Uid(row[1])
 
     def want_of(self, task_id: TaskId) -> Want:
         """Return what a task's owner wants of it.
@@ -135,7 +146,9 @@ class Transaction:
             if following is None:
                 raise WrongState(f"task {task_id} is {new}: it can't {change.event}")
             new = following
-            history.append((task_id, now, change.event.value, new.value, change.detail))
+            owner = uid if change.actor is not None or change.event in _ENDS else None
+            entry = (task_id, now, change.event.value, new.value, change.detail, owner)
+            history.append((*entry, *_columns_of(change.actor)))
             columns = _columns(change, columns)
         cursor = self._connection.execute(
             SQL["apply"],
@@ -168,6 +181,7 @@ class Transaction:
                 "bytes_done": description.bytes_done,
                 "bytes_total": description.bytes_total,
                 "http_status": description.http_status,
+                "progressed": description.progressed,
                 "inode": identity.inode if identity else None,
                 "part_size_bytes": identity.size_bytes if identity else None,
                 "mtime_ns": identity.mtime_ns if identity else None,
@@ -176,31 +190,41 @@ class Transaction:
 
     def note(self, task_id: TaskId, state: TaskState, text: str) -> None:
         """Add a sentence to a task's history."""
-        self._connection.execute(SQL["insert_event"], (task_id, time.time(), "note", state.value, text))
+        entry = (task_id, time.time(), "note", state.value, text, None)
+        self._connection.execute(SQL["insert_event"], (*entry, *_columns_of(None)))
+
+    def record(self, deed: Deed, actor: Actor) -> None:
+        """Add a change that moves no task to the history."""
+        entry = (deed.task_id, time.time(), deed.event, deed.state, deed.detail, deed.owner_uid)
+        self._connection.execute(SQL["insert_event"], (*entry, *_columns_of(actor)))
 
     def want(self, task_id: TaskId, want: Want) -> None:
         """Record what the owner wants of a task that a worker still has."""
         self._connection.execute(SQL["set_want"], (want.value, task_id))
 
-    def set_priority(self, task_id: TaskId, priority: int) -> None:
+    def set_priority(self, task_id: TaskId, priority: int, actor: Actor | None = None) -> None:
         """Change a task's priority."""
         row = self._connection.execute(SQL["task_state"], (task_id,)).fetchone()
         if row is not None:
             self._connection.execute(SQL["set_priority"], (priority, task_id))
             state = TaskState(row[0])
+            if actor is not None:
+                deed = Deed(event="priority", owner_uid=Uid(row[1]), detail=f"{priority}", task_id=task_id, state=state)
+                self.record(deed, actor)
             self.moved.append(Moved(id=task_id, uid=Uid(row[1]), old=state, new=state))  # for followers
 
     def forget_part(self, task_id: TaskId) -> None:
         """Record that nothing is left of a task's part file."""
         self._connection.execute(SQL["forget_part"], (task_id,))
 
-    def clear(self, uid: Uid, leased: Iterable[TaskId]) -> int:
+    def clear(self, uid: Uid, leased: Iterable[TaskId], actor: Actor | None = None) -> int:
         """Drop a user's enqueued and retrying tasks but those that workers have; return how many."""
         count = 0
         for state in (TaskState.ENQUEUED, TaskState.RETRYING):
             bound: dict[str, Any] = {"uid": uid, "state": state.value, "except": json.dumps(list(leased))}
             named = self._connection.execute(SQL["cleared_ids"], {**bound, "limit": _NAMED_MOVES + 1}).fetchall()
             bound["now"] = time.time()
+            bound |= zip(("actor_uid", "actor", "pid", "program"), _columns_of(actor), strict=True)
             self._connection.execute(SQL["log_clear"], bound)
             cleared = self._connection.execute(SQL["clear"], bound).rowcount
             if len(named) <= _NAMED_MOVES:
@@ -243,7 +267,23 @@ class Transaction:
 
     def forget_settled(self, before: float, limit: int) -> int:
         """Forget tasks that were settled before an epoch second, with their history, at most `limit`."""
-        old = self._connection.execute(SQL["settled_before"], (before, limit)).fetchall()
+        return self._forget(self._connection.execute(SQL["settled_before"], (before, limit)).fetchall())
+
+    def forget_settled_of(self, uid: Uid, keep: int, limit: int) -> int:
+        """Forget a user's oldest settled tasks but `keep`, at most `limit`; return how many."""
+        row = self._connection.execute(SQL["settled_too_many"], (uid, keep)).fetchone()
+        if row is None:
+            return 0
+        return self._forget(self._connection.execute(SQL["settled_of_before"], (uid, row[0], limit)).fetchall())
+
+    def forget_events(self, uid: Uid, keep: int, limit: int) -> int:
+        """Forget the oldest entries of a user's history but `keep`, at most `limit`; return how many."""
+        row = self._connection.execute(SQL["event_to_keep"], (uid, keep - 1)).fetchone()
+        if row is None:
+            return 0
+        return self._connection.execute(SQL["forget_events_of"], (uid, row[0], limit)).rowcount
+
+    def _forget(self, old: list[tuple[Any, ...]]) -> int:
         for task_id, uid, state, part in old:
             if part is not None:
                 # Its part file goes first; the task itself another time.
@@ -276,6 +316,13 @@ class Transaction:
         """Change a task's own limit."""
         self._connection.execute(SQL["set_limit_rate"], (limit_rate_bps, task_id))
 
+    def keep_setting(self, key: str, value: str | None) -> None:
+        """Keep a value for the next daemon, or (None) drop it."""
+        if value is None:
+            self._connection.execute(SQL["drop_setting"], (key,))
+        else:
+            self._connection.execute(SQL["keep_setting"], (key, value))
+
     def hold(self, uid: Uid, until: float | None) -> None:
         """Hold a user's queue until an epoch second, or until it is lifted (None)."""
         self._connection.execute(SQL["set_hold"], (uid, until))
@@ -283,6 +330,10 @@ class Transaction:
     def lift_hold(self, uid: Uid) -> None:
         """Let a user's queue run again."""
         self._connection.execute(SQL["lift_hold"], (uid,))
+
+
+def _columns_of(actor: Actor | None) -> tuple[int | None, str | None, int | None, str | None]:
+    return (None,) * 4 if actor is None else (actor.uid, actor.name, actor.pid, actor.program)
 
 
 def _columns(change: Change, before: dict[str, Any]) -> dict[str, Any]:

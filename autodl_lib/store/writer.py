@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from autodl_lib.contract.errors import AutodlError, InternalError, StoreUnusable
+from autodl_lib.store.numbering import Numbering
 from autodl_lib.store.rows import Moved
-from autodl_lib.store.statements import SQL
 from autodl_lib.store.transaction import Transaction
 
 _MAX_BATCH = 2000
@@ -44,13 +44,13 @@ class Writer:
         connection: sqlite3.Connection,
         loop: asyncio.AbstractEventLoop,
         on_commit: Callable[[list[Moved]], None],
+        numbering: Numbering,
     ) -> None:
         self._connection = connection
         self._loop = loop
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        highest = connection.execute(SQL["highest_task_id"]).fetchone()
-        self._next_id = (highest[0] if highest else 0) + 1
+        self._numbering = numbering
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -90,7 +90,7 @@ class Writer:
 
     def _commit(self, batch: list[_Job]) -> None:
         connection = self._connection
-        transaction = Transaction(connection, self._next_id)
+        transaction = Transaction(connection, self._numbering)
         outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -105,8 +105,6 @@ class Writer:
             refusal.__cause__ = error
             outcomes = [(job.future, None, refusal) for job in batch]
             transaction.moved = []
-        else:
-            self._next_id = transaction.next_id
         self._loop.call_soon_threadsafe(self._deliver, outcomes, transaction.moved)
 
     def _run(self, job: _Job, transaction: Transaction) -> tuple[asyncio.Future[Any], Any, BaseException | None]:

@@ -8,8 +8,10 @@ without an account are refused. A daemon that is not root serves its own uid and
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from autodl_lib.contract.errors import NotAllowed
@@ -17,6 +19,8 @@ from autodl_lib.contract.settings import AccessSection
 from autodl_lib.contract.task import Uid
 from autodl_lib.privilege.accounts import Account, find_account
 from autodl_lib.privilege.peer import Peer, overflow_uid
+from autodl_lib.store.rows import Actor
+from autodl_lib.supervisor.peer_program import program_of
 
 _REMEMBER_S = 30.0
 _MAX_REMEMBERED = 4096
@@ -30,6 +34,12 @@ class Caller:
     name: str
     pid: int
     is_admin: bool
+    program: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """Who this caller is in the history."""
+        return Actor(uid=self.uid, name=self.name, pid=self.pid, program=self.program)
 
     @property
     def sees(self) -> Uid | None:
@@ -40,8 +50,10 @@ class Caller:
 class Access:
     """Decides from settings and accounts."""
 
-    def __init__(self, settings: AccessSection) -> None:
+    def __init__(self, settings: AccessSection, seen: Callable[[Account], None] = lambda _: None) -> None:
+        """`seen` is told of each account that was looked up."""
         self._settings = settings
+        self._seen = seen
         self._own_uid = Uid(os.geteuid())
         self._overflow_uid = overflow_uid()
         self._accounts: dict[Uid, tuple[float, Account | None]] = {}
@@ -52,10 +64,14 @@ class Access:
         self._accounts.clear()
 
     async def admit(self, peer: Peer) -> Caller:
-        """Return who a peer is.
+        """Return who a peer is, and what their process runs.
 
         Raises: NotAllowed.
         """
+        program = program_of(peer.pid)  # first of all: it may end any moment
+        return dataclasses.replace(await self._admit(peer), program=program)
+
+    async def _admit(self, peer: Peer) -> Caller:
         if peer.uid == self._overflow_uid:
             raise NotAllowed("your user id is not known outside of your user namespace")
         account = await self._account(peer.uid)
@@ -84,6 +100,8 @@ class Access:
         if remembered is not None and now - remembered[0] < _REMEMBER_S:
             return remembered[1]
         account = await asyncio.to_thread(find_account, uid)
+        if account is not None:
+            self._seen(account)
         if len(self._accounts) >= _MAX_REMEMBERED:
             self._accounts.clear()
         self._accounts[uid] = (now, account)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from autodl_lib.contract.task import TaskId
 from autodl_lib.contract.worker_messages import Grant, LeasePhase, Progress, SetRate, Started, Yielded
 from autodl_lib.supervisor.admission import Admitted
-from autodl_lib.supervisor.host_ledger import Grants, HostLedger
+from autodl_lib.supervisor.host_ledger import Grants, HostLedger, user_key
 from autodl_lib.supervisor.rate_control import RateControl, Rates
 from autodl_lib.supervisor.rate_limits import RateLimits
 from autodl_lib.supervisor.worker_handle import Lease
@@ -33,7 +33,14 @@ class Allotments:
     def add(self, lease: Lease, worker_key: str) -> None:
         """Take up a lease that is about to be handed to a worker."""
         self._leases[lease.id] = lease
-        self.hosts.add(lease.id, worker_key, lease.sources, lease.connections)
+        user = user_key(lease.uid)
+        self.hosts.add(
+            lease.id,
+            worker_key,
+            lease.sources,
+            lease.connections,
+            user if user in self.hosts.user_limits else None,
+        )
         self.rates.add(lease.id, worker_key, lease.uid, (lease.task_id, lease.limit_rate_bps))
 
     def end(self, lease: Lease) -> None:

@@ -20,7 +20,9 @@ from pathlib import Path
 from autodl_lib import __version__
 from autodl_lib.contract.errors import AutodlError
 from autodl_lib.contract.settings import Settings
-from autodl_lib.contract.states import TaskState
+from autodl_lib.contract.states import PENDING, TaskState
+from autodl_lib.contract.task import Uid
+from autodl_lib.privilege.accounts import find_account
 from autodl_lib.privilege.landlock import confinement_words
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.access import Access
@@ -32,9 +34,11 @@ from autodl_lib.supervisor.network_watch import NetworkWatch
 from autodl_lib.supervisor.pool import Pool
 from autodl_lib.supervisor.rate_limits import RateLimits
 from autodl_lib.supervisor.runner import Runner
+from autodl_lib.supervisor.set_number import forget_number, number_at_start
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import DATABASE
 from autodl_lib.supervisor.systemd import ServiceManager, StatusLine
+from autodl_lib.supervisor.user_limits import UserLimits
 
 STOP_TIMEOUT_S = 8.0
 
@@ -67,17 +71,20 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         settings = setup.settings
-        self._store = Store(setup.state_dir / DATABASE)
-        self._runner = Runner(self._store, settings, setup.max_tasks_num or settings.max_tasks_num)
-        self._limits = RateLimits(settings, self._store.read.rate_limits())
+        self._store = Store(setup.state_dir / DATABASE, separate_numbers=os.geteuid() == 0)
+        self._users = UserLimits(settings)
+        number = number_at_start(self._store.read, setup.max_tasks_num, settings.max_tasks_num)
+        self._runner = Runner(self._store, settings, number, self._users)
+        self._limits = RateLimits(settings, self._store.read.rate_limits(), self._users)
         self._pool = Pool(self._runner, self._store.tag, settings.transfer, self._limits)
         self._pool.worker_settings = settings.worker
-        self._service = Service(self._store, self._runner, self._pool, settings, self._limits)
+        self._service = Service(self._store, self._runner, self._pool, settings, self._limits, self._users)
         self._dispatcher = Dispatcher(self._service)
-        self._access = Access(settings.access)
+        self._access = Access(settings.access, self._users.learn)
         self._listener = Listener(self._access, self._dispatcher)
         self._network = NetworkWatch(self._runner.network_came)
         self._housekeeper = Housekeeper(self._store, settings.history)
+        self._learning: asyncio.Task[None] | None = None
         self._manager = setup.manager
         self._status = StatusLine(self._manager, self._status_words)
 
@@ -116,7 +123,15 @@ class Daemon:
             starting.cancel()
             await self._close()
 
+    async def _learn_accounts(self, uids: list[Uid]) -> None:
+        """Look up who has tasks: limits are by name and group."""
+        for uid in uids:
+            account = await asyncio.to_thread(find_account, uid)
+            if account is not None:
+                self._users.learn(account)
+
     async def _start_pool(self) -> None:
+        await self._learn_accounts(self._store.counters.users_with(PENDING))
         while not self._stop.is_set():
             try:
                 await self._pool.start()
@@ -167,16 +182,24 @@ class Daemon:
         except AutodlError as error:
             logger.error("the configuration is not reloaded: %s", error, extra={"event": "reload_failed"})
             return
+        is_other_number = settings.max_tasks_num != self._service.settings.max_tasks_num
         self._service.settings = settings
         self._access.configure(settings.access)
         self._housekeeper.configure(settings.history)
-        self._limits.configure(settings)
+        self._limits.configure(settings)  # and with it self._users
+        self._learning = self._loop.create_task(self._learn_again())
         self._pool.configure(settings.transfer)
         self._pool.worker_settings = settings.worker
         self._runner.configure(settings)
-        if self._setup.max_tasks_num is None:
+        if self._setup.max_tasks_num is None and is_other_number:
+            self._store.write(forget_number)
             self._runner.set_max_tasks(settings.max_tasks_num)
         logger.info("the configuration is reloaded", extra={"event": "reloaded"})
+
+    async def _learn_again(self) -> None:
+        await self._learn_accounts(self._users.known())
+        self._pool.allotments.rates.limits_changed()
+        self._runner.changed()
 
     async def _close(self) -> None:
         began = time.monotonic()

@@ -3,6 +3,7 @@
 Runs as: the supervisor.  Talks to: nobody; no I/O. The pool tells it of leases and sends the grants that it returns.
 A worker transfers one file at a time, so it occupies on a host the most that any of its leases there may use,
 and at least one while it has a lease whose URL is there (a mirror can do without).
+A user with a limit of connections is a host here too, by `user_key`, on which each of their workers is as well.
 Invariants: what is occupied falls only when a worker has answered a lower grant (`yielded`) or a lease has
 ended; one grant of a lease is under way at a time, so an answer is never mistaken for another one's. What
 is occupied is over the limit only where the limit was lowered below one connection for each worker.
@@ -15,9 +16,18 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from autodl_lib.contract.task import Uid
 from autodl_lib.supervisor.host_limits import Claim, fair_shares
 
 K = TypeVar("K")
+
+
+def user_key(uid: Uid) -> str:
+    """Return the name under which a user's connections to all hosts are counted; no host has such a name."""
+    return f"\0{uid}"
+
+
+_NO_LIMIT = 1_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +62,7 @@ class _Entry:
     sources: tuple[str, ...]
     want: int
     stakes: tuple[_Stake, ...]
+    hosts_num: int
     ordered: tuple[int, ...] = ()
     granted: tuple[int, ...] = ()
     started: bool = False
@@ -73,6 +84,8 @@ class HostLedger:
 
     def __init__(self) -> None:
         self.limit = 1
+        self.user_limits: dict[str, int] = {}
+        """How many connections a user may have over all hosts, by their key; who is not in it has no limit."""
         self.held: Set[str] = frozenset()
         """Hosts that asked to be left alone: a task that has one of them as a mirror does without."""
         self._hosts: dict[str, _Host] = {}
@@ -86,7 +99,7 @@ class HostLedger:
 
     def room(self) -> dict[str, int]:
         """Return how many connections are free on each host in use; on every other host it is the limit."""
-        return {name: self.limit - host.used for name, host in self._hosts.items()}
+        return {name: self._limit_of(name) - host.used for name, host in self._hosts.items()}
 
     def used(self, host: str) -> int:
         """Return how many connections of a host are occupied."""
@@ -107,18 +120,36 @@ class HostLedger:
         self.limit, self._default_want = limit, default_want
         self._dirty.update(self._hosts)
 
-    def add(self, lease: str, worker: str, sources: tuple[str, ...], want: int) -> None:
+    def set_user_limit(self, key: str, limit: int) -> None:
+        """Obey a user's limit of connections, 0 for none, for leases that are taken up from now on."""
+        if self.user_limits.get(key, 0) == limit:
+            return
+        if limit:
+            self.user_limits[key] = limit
+        else:
+            del self.user_limits[key]
+        if key in self._hosts:
+            self._dirty.add(key)
+
+    def add(self, lease: str, worker: str, sources: tuple[str, ...], want: int, user: str | None = None) -> None:
         """Take up a lease: its worker, the host of its URL and of each mirror, how many connections it wants.
 
+        `user` is the key of its owner where they have a limit over all hosts; `want` is then meant in all.
         `first_grant` says later what it begins with.
         """
-        entry = _Entry(lease, worker, sources, want, tuple([self._stake(name, worker) for name in sources]))
+        hosts_num = len(sources)
+        if user is not None:
+            sources = (*sources, user)
+        stakes = tuple([self._stake(name, worker) for name in sources])
+        entry = _Entry(lease, worker, sources, want, stakes, hosts_num)
         self._entries[lease] = entry
         own = self._of_worker.get(worker)
         if own is None:
             own = self._of_worker[worker] = Counter()
         own[sources[0]] += 1
         entry.stakes[0].needed += 1
+        if user is not None:
+            stakes[-1].needed += 1
         for name, stake in zip(sources, entry.stakes, strict=True):
             if want not in stake.wants or not stake.level:
                 self._dirty.add(name)
@@ -136,6 +167,8 @@ class HostLedger:
         if not self._of_worker[entry.worker]:
             del self._of_worker[entry.worker]
         entry.stakes[0].needed -= 1
+        if entry.hosts_num < len(entry.stakes):
+            entry.stakes[-1].needed -= 1
         for index, stake in enumerate(entry.stakes):
             name = entry.sources[index]
             stake.leases.pop(lease, None)
@@ -163,9 +196,9 @@ class HostLedger:
         entry = self._entries.get(lease)
         if entry is None:
             return []  # its transfer is over, and this crossed the news of it
-        if not entry.awaited or len(connections) != len(entry.ordered):
+        if not entry.awaited or len(connections) != entry.hosts_num:
             return None
-        if any(count > most for count, most in zip(connections, entry.ordered, strict=True)):
+        if any(count > most for count, most in zip(connections, entry.ordered, strict=False)):
             return None
         entry.awaited = False
         self._set_granted(entry, entry.ordered)
@@ -191,7 +224,7 @@ class HostLedger:
         entry = self._entries[lease]
         entry.ordered = self._allowed(entry)
         self._set_granted(entry, entry.ordered)
-        return entry.ordered
+        return entry.ordered[: entry.hosts_num]
 
     # --- inside ---
 
@@ -210,7 +243,8 @@ class HostLedger:
         stakes = sorted(host.stakes.values(), key=lambda stake: -stake.level)
         claims = [Claim(want=max(stake.want, stake.least), least=stake.least) for stake in stakes]
         claims += [Claim(want=self._default_want)] * self._waiting.get(name, 0)
-        shares = fair_shares(self.limit, claims)
+        limit = self._limit_of(name)
+        shares = fair_shares(limit, claims)
         raised = []
         for stake, share in zip(stakes, shares, strict=False):
             if share < stake.level:
@@ -221,7 +255,7 @@ class HostLedger:
                 raised.append((stake, share))
         for stake, share in raised:
             # What it occupies already (a grant that was not answered yet) is its own.
-            level = min(share, max(stake.used + self.limit - host.used, stake.least))
+            level = min(share, max(stake.used + limit - host.used, stake.least))
             if level > stake.level:
                 stake.level = level
                 self._settle(name, stake)
@@ -234,19 +268,28 @@ class HostLedger:
                 continue
             allowed = self._allowed(entry)
             if not entry.started:  # it is not using anything yet: only less is worth a message
-                allowed = tuple(min(pair) for pair in zip(allowed, entry.ordered, strict=True))
+                allowed = _with_sum(entry, [min(pair) for pair in zip(allowed, entry.ordered, strict=True)])
             if allowed != entry.ordered:
-                self._set_granted(entry, tuple(max(pair) for pair in zip(allowed, entry.ordered, strict=True)))
+                both = _with_sum(entry, [max(pair) for pair in zip(allowed, entry.ordered, strict=True)])
+                self._set_granted(entry, both)
                 entry.ordered, entry.awaited = allowed, True
-                grants.append((entry.lease, allowed))
+                grants.append((entry.lease, allowed[: entry.hosts_num]))
         return grants
+
+    def _limit_of(self, name: str) -> int:
+        return self.user_limits.get(name, _NO_LIMIT) if name.startswith("\0") else self.limit
 
     def _allowed(self, entry: _Entry) -> tuple[int, ...]:
         allowed = [min(stake.level, entry.want) for stake in entry.stakes]
         for index, name in enumerate(entry.sources[1:], start=1):
             if name in self.held and name != entry.sources[0]:
                 allowed[index] = 0
-        return tuple(allowed)
+        if entry.hosts_num < len(allowed):
+            left = allowed[-1]
+            for index in range(entry.hosts_num):
+                allowed[index] = min(allowed[index], left)
+                left -= allowed[index]
+        return _with_sum(entry, allowed)
 
     def _set_granted(self, entry: _Entry, granted: tuple[int, ...]) -> None:
         before, entry.granted = entry.granted, granted
@@ -275,6 +318,13 @@ class HostLedger:
         if not host.stakes:
             del self._hosts[name]
             self._dirty.discard(name)
+
+
+def _with_sum(entry: _Entry, allowed: list[int]) -> tuple[int, ...]:
+    """Return connections by source; the last one of a lease whose owner has a limit is their sum."""
+    if entry.hosts_num < len(allowed):
+        allowed[-1] = sum(allowed[: entry.hosts_num])
+    return tuple(allowed)
 
 
 def _take(counter: Counter[K], key: K) -> None:

@@ -10,6 +10,7 @@ How it fails: while the database can't be written, reports wait and are tried ag
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
 import time
@@ -156,7 +157,12 @@ class Outcomes:
     def _started(self, transaction: Transaction, lease: Lease, report: Started) -> None:
         if transaction.state_of(lease.task_id, None) is TaskState.ENQUEUED:
             transaction.apply(lease.task_id, _start(lease))
-        transaction.describe(lease.task_id, _description(report, report.bytes_done, report.bytes_total, None))
+        description = _description(report, report.bytes_done, report.bytes_total, None)
+        if report.bytes_done > lease.bytes_before:
+            # An attempt that nobody could report the end of (a crash) has left more than is known of.
+            lease.bytes_before, lease.streak, lease.stuck_since = report.bytes_done, 0, None
+            description = dataclasses.replace(description, progressed=True)
+        transaction.describe(lease.task_id, description)
 
     def _ready(self, transaction: Transaction, lease: Lease, report: Ready) -> None:
         size = report.identity.size_bytes
@@ -170,6 +176,7 @@ class Outcomes:
             lease,
             Change(
                 event=TaskEvent.FINISH,
+                detail=f"{report.dest}, {report.size_bytes} bytes",
                 dest=report.dest,
                 name=report.dest.rpartition("/")[2] or None,
                 forget_part=True,
@@ -285,7 +292,7 @@ class Outcomes:
             # It began after all, before the order reached it: running downloads are not cleared.
             transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, **kept))
         elif outcome is not None and outcome is not TaskEvent.INTERRUPT:
-            transaction.apply(lease.task_id, Change(event=outcome, **kept))
+            transaction.apply(lease.task_id, Change(event=outcome, actor=lease.actor, **kept))
         elif state is TaskState.DOWNLOADING:
             transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, **kept))
 

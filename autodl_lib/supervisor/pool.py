@@ -145,6 +145,16 @@ class Pool:
             lease for _, lease in self._leases.values() if lease.uid == uid and lease.phase is not LeasePhase.DISCARDING
         ]
 
+    @property
+    def busy_num(self) -> int:
+        """How many workers have work, or are starting for some."""
+        return sum(1 for worker in self._workers.values() if worker.leases) + len(self._starting)
+
+    def busy_of(self, uid: Uid) -> int:
+        """Return how many of them are a user's."""
+        busy = sum(1 for worker in self._workers.values() if worker.leases and worker.uid == uid)
+        return busy + sum(1 for other in self._starting.values() if other == uid)
+
     def leased_by(self, uid: Uid) -> int:
         """Return how many tasks of a user are with workers."""
         return sum(1 for _, lease in self._leases.values() if lease.uid == uid)

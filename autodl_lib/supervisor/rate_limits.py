@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.task import Uid
 from autodl_lib.store.rows import SetRates
+from autodl_lib.supervisor.user_limits import UserLimits
 
 DAEMON = Uid(-1)
 """The uid under which the whole daemon's limit is kept."""
@@ -20,13 +21,15 @@ DAEMON = Uid(-1)
 class RateLimits:
     """Limits in bytes a second, 0 for none."""
 
-    def __init__(self, settings: Settings, stored: Mapping[Uid, SetRates]) -> None:
+    def __init__(self, settings: Settings, stored: Mapping[Uid, SetRates], users: UserLimits | None = None) -> None:
         self._settings = settings
+        self._users = users or UserLimits(settings)
         self._stored = dict(stored)
 
     def configure(self, settings: Settings) -> None:
         """Obey new settings."""
         self._settings = settings
+        self._users.configure(settings)
 
     def set(self, uid: Uid, rates: SetRates) -> None:
         """Obey what was set for a user, or for the daemon (it is on disk already)."""
@@ -40,7 +43,7 @@ class RateLimits:
     def user_bps(self, uid: Uid) -> int:
         """What a user's transfers together may take."""
         found = self.stored(uid)
-        return least(self._settings.limits.rate_bps, found.own_bps, found.ceiling_bps)
+        return least(self._users.of(uid).rate_bps, found.own_bps, found.ceiling_bps)
 
     def stored(self, uid: Uid) -> SetRates:
         """What was set for a user, or for the daemon, while a daemon ran."""

@@ -16,11 +16,14 @@ from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskEvent, TaskState
 from autodl_lib.contract.task import Uid
-from autodl_lib.contract.worker_messages import Failed, LeasePhase
+from autodl_lib.contract.worker_messages import Failed, Finished, LeasePhase
 from autodl_lib.store.rows import Moved, TaskSpec
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.admission import Admitted
+from autodl_lib.supervisor.audit import AuditLog
+from autodl_lib.supervisor.daily_bytes import DailyBytes, next_day_at
 from autodl_lib.supervisor.host_holds import HostHolds
+from autodl_lib.supervisor.host_ledger import user_key
 from autodl_lib.supervisor.losses import Loss
 from autodl_lib.supervisor.next_tasks import Closed, Need, next_tasks
 from autodl_lib.supervisor.outcomes import Outcomes
@@ -33,9 +36,12 @@ from autodl_lib.supervisor.scheduler import (
     Snapshot,
     SpawnWorker,
     UserQueue,
+    WaitingTask,
     WorkerView,
     plan,
 )
+from autodl_lib.supervisor.strides import Strides
+from autodl_lib.supervisor.user_limits import UserLimits
 from autodl_lib.supervisor.worker_handle import Lease
 
 EVERYBODY = Uid(-1)
@@ -45,6 +51,8 @@ _DUE_BATCH = 1000
 _LONGEST_TIMER_S = 300.0
 _LEFTOVER_BATCH = 100
 _STORE_RETRY_S = 2.0
+
+_INTERRUPTIBLE = frozenset({LeasePhase.ASSIGNED, LeasePhase.STARTED})
 
 _SET_ASIDE = {
     TaskState.PAUSED: TaskEvent.PAUSE,
@@ -58,13 +66,15 @@ logger = logging.getLogger(__name__)
 class Runner:
     """The pool's listener, and the one who plans."""
 
-    def __init__(self, store: Store, settings: Settings, max_tasks_num: int) -> None:
+    def __init__(self, store: Store, settings: Settings, max_tasks_num: int, users: UserLimits) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._outcomes = Outcomes(store, settings.retry)
         self._settings = settings
-        self._turns = itertools.count(1)
-        self._served: dict[Uid, int] = {}
+        self._users_limits = users
+        self._strides = Strides()
+        self.audit = AuditLog()
+        self.daily_bytes = DailyBytes(store.read, users)
         self._planned: asyncio.Handle | None = None
         self._due_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
@@ -75,6 +85,7 @@ class Runner:
         self.holds = store.read.holds()
         self.host_holds = HostHolds()
         self._host_timer: asyncio.TimerHandle | None = None
+        self._day_timer: asyncio.TimerHandle | None = None
         self.pool: Pool | None = None
         store.listen(self._committed)
 
@@ -149,6 +160,26 @@ class Runner:
         self.pool.publish(recorded.publish)
         for worker, why in recorded.refused:
             self.pool.distrust(worker, why)
+        for item in batch:
+            if isinstance(item.report, Finished) and item.lease.phase is LeasePhase.ENDED:
+                self.audit.finished(item.lease.uid, item.lease.task_id, item.report.dest, item.report.size_bytes)
+        for uid in {item.lease.uid for item in batch}:
+            if self._users_limits.of(uid).bytes_per_day and self.is_spent(uid):
+                self._interrupt(uid)
+
+    def is_spent(self, uid: Uid) -> bool:
+        """Return whether a user has taken all the bytes of today."""
+        if self.pool is None:
+            return self.daily_bytes.is_spent(uid, (), {})
+        return self.daily_bytes.is_spent(uid, self.pool.leases_of(uid), self.pool.live)
+
+    def _interrupt(self, uid: Uid) -> None:
+        """A user's bytes of the day are spent: what is running is set back into the queue, and its part kept."""
+        if self.pool is None:
+            return
+        for lease in self.pool.leases_of(uid):
+            if lease.outcome is None and lease.phase in _INTERRUPTIBLE:
+                self.pool.halt(lease, TaskEvent.INTERRUPT)
 
     async def lost(self, losses: list[Loss]) -> None:
         """Record the loss of leases."""
@@ -224,7 +255,7 @@ class Runner:
         pool.share(short)
 
     def _count_turn(self, spec: TaskSpec) -> None:
-        self._served[spec.uid] = next(self._turns)
+        self._strides.served(spec.uid, self._users_limits.of(spec.uid).weight)
 
     def _users(self, pool: Pool, views: tuple[WorkerView, ...]) -> tuple[UserQueue, ...]:
         busy = sum(1 for view in views if view.load)
@@ -234,19 +265,38 @@ class Runner:
             return ()
         now = time.time()
         leased = pool.leased()
-        limit = self._settings.limits.running or self.max_tasks_num
         full = {host for host, free in pool.allotments.hosts.room().items() if free <= 0}
         held = self.host_holds.closed(time.monotonic())
         users = []
         for uid in self._store.counters.users_with([TaskState.ENQUEUED]):
             if self._is_held(uid, now):
                 continue
+            if self.is_spent(uid):
+                self._set_day_timer(now)
+                continue
             at = {host for view in views if view.uid == uid for host in view.hosts} if full else frozenset[str]()
             need = Need(tasks=slots + room, slots=slots, leased=leased, leased_by_user=pool.leased_by(uid))
             waiting = next_tasks(self._store.read, uid, need, Closed(held=held, full=full, at=at))
             if waiting:
-                users.append(UserQueue(uid=uid, waiting=waiting, served=self._served.get(uid, 0), running_limit=limit))
+                users.append(self._queue_of(uid, waiting, pool))
         return tuple(users)
+
+    def _queue_of(self, uid: Uid, waiting: tuple[WaitingTask, ...], pool: Pool) -> UserQueue:
+        limits = self._users_limits.of(uid)
+        turn = self._strides.turn_of(uid)
+        key = user_key(uid)
+        hosts = pool.allotments.hosts
+        hosts.set_user_limit(key, limits.connections)
+        return UserQueue(
+            uid=uid,
+            waiting=waiting,
+            served=turn.served_pass,
+            last=turn.last,
+            weight=limits.weight,
+            running_limit=limits.running or self.max_tasks_num,
+            connections=limits.connections - hosts.used(key) if limits.connections else None,
+            key=key,
+        )
 
     def _remove_leftovers(self, pool: Pool, views: tuple[WorkerView, ...]) -> None:
         """Have part files of settled tasks removed by their owner's worker, or one more where a place is free."""
@@ -287,6 +337,15 @@ class Runner:
     def _host_is_open(self) -> None:
         self.host_holds.closed(time.monotonic())
         self._set_host_timer()
+        self.changed()
+
+    def _set_day_timer(self, now: float) -> None:
+        """Plan again when the next day begins; now and then before that, since a clock may be set."""
+        if self._day_timer is None:
+            self._day_timer = self._loop.call_later(_delay(next_day_at(now) - now), self._day_may_have_begun)
+
+    def _day_may_have_begun(self) -> None:
+        self._day_timer = None
         self.changed()
 
     def _set_hold_timer(self) -> None:

@@ -1,15 +1,19 @@
 """Who runs next: a pure function from a picture of the pool and the queue to what should be done.
 
 Runs as: the supervisor.  Talks to: nobody; no I/O.
-Order: users by turn (who was served longest ago goes first), then priority, then age. A worker belongs
-to one user, so another user's turn may first need an idle worker to retire. A task whose host has no
-connection free is passed over, but for a worker that is on that host already: there it costs none.
+Order: who has the fewest slots for their weight goes first, among equals whose turn it is (strides.py), then
+priority, then age. So who has nothing running gets the next slot that becomes free, and slots come to be shared
+by weight, however long anybody's tasks take. A worker belongs to one user, so another user's turn may first need
+an idle worker to retire. A task whose host has no connection free is passed over, but for a worker that is on
+that host already: there it costs none.
 Invariants: never more busy workers than slots, never more workers than slots; held users get nothing;
-no host gets more workers than it has room for.
+no host gets more workers than it has room for, and no user more than their limit of connections.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
@@ -33,12 +37,19 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserQueue:
-    """A user with tasks waiting, best first; `served` orders the turns, lower goes first."""
+    """A user with tasks waiting, best first; `served` orders the turns, then `last`: lower goes first.
+
+    `connections` is how many more the user may have, None without a limit; `key` is its name among the hosts.
+    """
 
     uid: Uid
     waiting: tuple[WaitingTask, ...]
-    served: int
+    served: float
     running_limit: int
+    last: int = 0
+    weight: int = 1
+    connections: int | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +92,7 @@ class RetireWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeRoom:
-    """So many tasks could start, had their host connections free: those who use several should share."""
+    """So many tasks could start, had their host (or user, by their key) connections free: who has several shares."""
 
     host: str
     tasks: int
@@ -105,6 +116,9 @@ class _Line:
     def is_empty(self) -> bool:
         return not self.open and not self.blocked
 
+    def lacks_connections(self, started: int) -> bool:
+        return self.user.connections is not None and started >= self.user.connections
+
 
 @dataclass(slots=True)
 class _Board:
@@ -117,6 +131,7 @@ class _Board:
     room: dict[str, int]
     idle: dict[Uid, list[str]] = field(default_factory=dict)
     busy_count: Counter[Uid] = field(default_factory=Counter)
+    started: Counter[Uid] = field(default_factory=Counter)
     busy_at: set[tuple[Uid, str]] = field(default_factory=set)
     short: Counter[str] = field(default_factory=Counter)
     actions: list[Action] = field(default_factory=list)
@@ -152,18 +167,22 @@ def plan(snapshot: Snapshot) -> list[Action]:
     _fill_slots(board, lines)
     if not any(_is_unserved(board, line) for line in lines.values()):
         _hand_ahead(board, lines)
-    board.actions += [MakeRoom(host=host, tasks=count) for host, count in board.short.items()]
+    board.actions += [MakeRoom(host=host, tasks=count) for host, count in board.short.items() if count > 0]
     _shrink(board)
     return board.actions
 
 
 def _fill_slots(board: _Board, lines: dict[Uid, _Line]) -> None:
     """Give free slots to users by turn."""
-    turns = deque(sorted(lines.values(), key=lambda line: line.user.served))
+    turns = [(_turn(board, line), uid) for uid, line in lines.items()]
+    heapq.heapify(turns)
     while turns and board.free > 0:
-        line = turns.popleft()
-        uid = line.user.uid
+        _, uid = heapq.heappop(turns)
+        line = lines[uid]
         if board.busy_count[uid] >= line.user.running_limit:
+            continue
+        if line.lacks_connections(board.started[uid]):
+            board.short[line.user.key] += _startable(board, line)
             continue
         head = _first_with_room(board, line)
         if head is None:
@@ -175,8 +194,22 @@ def _fill_slots(board: _Board, lines: dict[Uid, _Line]) -> None:
         line.open.popleft()
         board.free -= 1
         board.busy_count[uid] += 1
+        board.started[uid] += 1
         board.occupy(uid, host)
-        turns.append(line)
+        heapq.heappush(turns, (_turn(board, line), uid))
+
+
+def _turn(board: _Board, line: _Line) -> tuple[float, float, int]:
+    """Return what orders the turns; a start in this plan moves the user's pass on as the runner will."""
+    user = line.user
+    passed = user.served + board.started[user.uid] / user.weight
+    return board.busy_count[user.uid] / user.weight, passed, user.last
+
+
+def _startable(board: _Board, line: _Line) -> int:
+    """Return how many tasks of a user could start now, but for the limit of their connections."""
+    left = min(board.free, line.user.running_limit - board.busy_count[line.user.uid])
+    return max(0, min(left, sum(1 for _, _, host in line.open if board.has_room(host))))
 
 
 def _first_with_room(board: _Board, line: _Line) -> tuple[int, TaskId, str] | None:
@@ -202,7 +235,13 @@ def _ask_for_room(board: _Board, line: _Line) -> None:
 
 def _is_unserved(board: _Board, line: _Line) -> bool:
     """Return whether a user who has nothing running at all could have, once a slot is free."""
-    if board.busy_count[line.user.uid] or line.user.running_limit <= 0:
+    return not board.busy_count[line.user.uid] and _could_start(board, line)
+
+
+def _could_start(board: _Board, line: _Line) -> bool:
+    """Return whether a slot that becomes free is of use to a user."""
+    uid = line.user.uid
+    if board.busy_count[uid] >= line.user.running_limit or line.lacks_connections(board.started[uid]):
         return False
     return any(board.has_room(host) for _, _, host in line.open)
 
@@ -230,7 +269,10 @@ def _start(uid: Uid, task_id: TaskId, board: _Board) -> bool:
 def _hand_ahead(board: _Board, lines: dict[Uid, _Line]) -> None:
     """Fill the room of busy workers, evenly, so that small files need no round trip each."""
     awaited = _awaited_hosts(board, lines)
-    workers = [worker for worker in board.snapshot.workers if worker.load and worker.room > worker.load]
+    fed = _fed(board, lines)
+    workers = [
+        worker for worker in board.snapshot.workers if worker.load and worker.room > worker.load and worker.uid in fed
+    ]
     rooms = {worker.key: worker.room - worker.load for worker in workers}
     hosts = {worker.key: set(worker.hosts) for worker in workers}
     while workers:
@@ -250,6 +292,24 @@ def _hand_ahead(board: _Board, lines: dict[Uid, _Line]) -> None:
             board.actions.append(AssignTask(worker_key=worker.key, task_id=task_id))
             left.append(worker)
         workers = left
+
+
+def _fed(board: _Board, lines: dict[Uid, _Line]) -> set[Uid]:
+    """Return the users whose workers get more ahead: the others' are to become idle, and their slots free.
+
+    Else who has many small files would keep each slot that they once had.
+    """
+    if sum(board.busy_count.values()) > board.snapshot.slots:
+        return set()
+    wanted = math.inf
+    for uid, line in lines.items():
+        if _could_start(board, line):
+            wanted = min(wanted, (board.busy_count[uid] + 1) / line.user.weight)
+    return {
+        uid
+        for uid, line in lines.items()
+        if board.busy_count[uid] <= line.user.running_limit and board.busy_count[uid] / line.user.weight <= wanted
+    }
 
 
 def _awaited_hosts(board: _Board, lines: dict[Uid, _Line]) -> set[str]:

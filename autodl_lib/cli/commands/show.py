@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from autodl_lib.cli.actors import actor_words
 from autodl_lib.cli.command import described, make_command, request_command
 from autodl_lib.cli.options import make_request, request_parameters
 from autodl_lib.cli.session import Session, complain, draws_colours, say, say_json
@@ -127,6 +128,8 @@ def _log(session: Session, request: Log) -> None:
         return
     for entry in log_from(result):
         detail = f"  {clean(entry.detail)}" if entry.detail else ""
+        if entry.actor is not None:
+            detail += f"  by {actor_words(entry.actor, entry.pid, entry.program)}"
         say(f"{stamp(entry.at)}  {clean(entry.event):<10} {clean(entry.state):<11}{detail}".rstrip())
 
 

@@ -1,14 +1,66 @@
 -- Statements on what surrounds tasks: history, counters, holds. Each begins with a line `-- name: NAME`.
 
 -- name: insert_event
-INSERT INTO event (task_id, at, event, state, detail) VALUES (?, ?, ?, ?, ?)
+INSERT INTO event (task_id, at, event, state, detail, owner_uid, actor_uid, actor, pid, program)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: events_of
-SELECT at, event, state, detail FROM (
-    SELECT id, at, event, state, detail FROM event WHERE task_id = ? ORDER BY id DESC LIMIT ?) ORDER BY id
+SELECT at, event, state, detail, actor, actor_uid, pid, program FROM (
+    SELECT * FROM event WHERE task_id = ? ORDER BY id DESC LIMIT ?) ORDER BY id
 
 -- name: delete_events
 DELETE FROM event WHERE task_id = ?
+
+-- name: history_of
+SELECT at, event, state, detail, actor, actor_uid, pid, program, task_id, owner_uid,
+       (SELECT owner FROM task WHERE task.id = event.task_id), (SELECT url FROM task WHERE task.id = event.task_id)
+FROM event WHERE owner_uid = ? AND at >= ? ORDER BY at DESC, id DESC LIMIT ?
+
+-- name: history_of_all
+SELECT at, event, state, detail, actor, actor_uid, pid, program, task_id, owner_uid,
+       (SELECT owner FROM task WHERE task.id = event.task_id), (SELECT url FROM task WHERE task.id = event.task_id)
+FROM event WHERE owner_uid IS NOT NULL AND at >= ? ORDER BY at DESC, id DESC LIMIT ?
+
+-- name: owners_of_events
+WITH RECURSIVE found (uid) AS (
+    SELECT MIN(owner_uid) FROM event WHERE owner_uid IS NOT NULL
+    UNION ALL
+    SELECT (SELECT MIN(owner_uid) FROM event WHERE owner_uid > found.uid) FROM found WHERE found.uid IS NOT NULL)
+SELECT uid FROM found WHERE uid IS NOT NULL
+
+-- The oldest of those that are to stay.
+-- name: event_to_keep
+SELECT at FROM event WHERE owner_uid = ? ORDER BY at DESC LIMIT 1 OFFSET ?
+
+-- name: forget_events_of
+DELETE FROM event WHERE id IN (SELECT id FROM event WHERE owner_uid = ? AND at < ? ORDER BY at LIMIT ?)
+
+-- name: last_number
+SELECT last FROM number_series WHERE series = ?
+
+-- name: set_last_number
+INSERT INTO number_series (series, last) VALUES (?, ?) ON CONFLICT (series) DO UPDATE SET last = excluded.last
+
+-- name: series_of_user
+SELECT series FROM series_of_user WHERE uid = ?
+
+-- name: set_series_of_user
+INSERT INTO series_of_user (uid, series) VALUES (?, ?)
+
+-- name: all_series
+SELECT DISTINCT series FROM series_of_user
+
+-- name: numbers_before_series
+SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'numbers_before_series'
+
+-- name: setting
+SELECT value FROM meta WHERE key = ?
+
+-- name: keep_setting
+INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+
+-- name: drop_setting
+DELETE FROM meta WHERE key = ?
 
 -- name: add_responses
 INSERT INTO response (bucket, uid, code, n) VALUES (?, ?, ?, ?)
@@ -29,6 +81,9 @@ ON CONFLICT (uid, day) DO UPDATE SET bytes = MIN(bytes + excluded.bytes, 4611686
 
 -- name: traffic_of
 SELECT CAST(COALESCE(TOTAL(bytes), 0) AS INTEGER) FROM traffic WHERE uid = ?
+
+-- name: traffic_of_day
+SELECT bytes FROM traffic WHERE uid = ? AND day = ?
 
 -- name: traffic_of_all
 SELECT CAST(COALESCE(TOTAL(bytes), 0) AS INTEGER) FROM traffic

@@ -5,9 +5,6 @@ INSERT INTO task (id, uid, owner, url, host, dir, output, headers, limit_rate_bp
                   priority, state, want, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
--- name: highest_task_id
-SELECT seq FROM sqlite_sequence WHERE name = 'task'
-
 -- name: task_state
 SELECT state, uid, want FROM task WHERE id = ?
 
@@ -44,6 +41,8 @@ UPDATE task
 SET dir = :dir, name = :name, part = :part,
     bytes_done = :bytes_done, bytes_total = COALESCE(:bytes_total, bytes_total),
     http_status = COALESCE(:http_status, http_status),
+    streak = CASE WHEN :progressed THEN 0 ELSE streak END,
+    stuck_since = CASE WHEN :progressed THEN NULL ELSE stuck_since END,
     inode = :inode, part_size_bytes = :part_size_bytes, mtime_ns = :mtime_ns
 WHERE id = :id AND state IN ('enqueued', 'downloading')
 
@@ -63,8 +62,8 @@ SELECT id, limit_rate_bps FROM task WHERE id IN (SELECT value FROM json_each(?))
 UPDATE task SET part = NULL, inode = NULL, part_size_bytes = NULL, mtime_ns = NULL WHERE id = ?
 
 -- name: log_clear
-INSERT INTO event (task_id, at, event, state)
-SELECT id, :now, 'clear', 'cleared' FROM task
+INSERT INTO event (task_id, at, event, state, owner_uid, actor_uid, actor, pid, program)
+SELECT id, :now, 'clear', 'cleared', uid, :actor_uid, :actor, :pid, :program FROM task
 WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:except))
 
 -- name: cleared_ids
@@ -93,6 +92,14 @@ SELECT id, want FROM task WHERE want <> 'run' AND state IN ('enqueued', 'downloa
 -- name: settled_before
 SELECT id, uid, state, part FROM task
 WHERE finished_at < ? AND (part IS NULL OR state = 'failed') ORDER BY finished_at LIMIT ?
+
+-- The newest of a user's settled tasks that are too many.
+-- name: settled_too_many
+SELECT finished_at FROM task WHERE uid = ? AND finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1 OFFSET ?
+
+-- name: settled_of_before
+SELECT id, uid, state, part FROM task
+WHERE uid = ? AND finished_at <= ? AND (part IS NULL OR state = 'failed') ORDER BY finished_at LIMIT ?
 
 -- name: delete_task
 DELETE FROM task WHERE id = ?
@@ -139,7 +146,7 @@ FROM task WHERE id IN (SELECT value FROM json_each(?))
 -- name: view
 SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_total, attempts, http_status,
        error_code, error_message, created_at, started_at, finished_at, retry_at
-FROM task WHERE id = ?
+FROM task WHERE id = :id AND (:viewer IS NULL OR uid = :viewer)
 
 -- name: page_of_state
 SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_total, attempts, http_status,

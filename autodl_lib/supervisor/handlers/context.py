@@ -5,20 +5,23 @@ Runs as: the supervisor.  Talks to: nobody; no I/O.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from autodl_lib.contract.errors import NoSuchTask, NotAllowed
+from autodl_lib.contract.errors import InvalidParams, NoSuchTask, NotAllowed
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
+from autodl_lib.privilege.accounts import find_account_by_name
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.access import Caller
 from autodl_lib.supervisor.pool import Pool
 from autodl_lib.supervisor.rate_limits import RateLimits
 from autodl_lib.supervisor.runner import Runner
+from autodl_lib.supervisor.user_limits import UserLimits
 from autodl_lib.supervisor.watchers import Subscription, Watchers
 
 
@@ -31,6 +34,7 @@ class Service:
     pool: Pool
     settings: Settings
     limits: RateLimits
+    users: UserLimits
     watchers: Watchers = field(init=False)
     adding: Counter[Uid] = field(default_factory=Counter)
     """How many tasks each user is having queued at this moment."""
@@ -39,9 +43,9 @@ class Service:
         self.watchers = Watchers(self.view, self.pool.transferring)
         self.store.listen(self.watchers.committed)
 
-    def view(self, task_id: TaskId) -> Task | None:
-        """Return a task as it is now, with the live figures of its transfer."""
-        task = self.store.read.task(task_id)
+    def view(self, task_id: TaskId, viewer: Uid | None = None) -> Task | None:
+        """Return a task as it is now, with the live figures of its transfer; None where `viewer` may not see it."""
+        task = self.store.read.task(task_id, viewer)
         return None if task is None else self.with_live_figures(task)
 
     def with_live_figures(self, task: Task) -> Task:
@@ -78,10 +82,26 @@ class Call:
 
         Raises: NoSuchTask.
         """
-        task = self.service.view(task_id)
-        if task is None or (self.caller.sees is not None and task.uid != self.caller.uid):
+        task = self.service.view(task_id, self.caller.sees)
+        if task is None:
             raise NoSuchTask(f"no such task: {task_id}")
         return task
+
+    def log_change(self, action: str, ids: Sequence[int] = (), detail: str = "") -> None:
+        """Log what the caller has changed."""
+        self.service.runner.audit.changed(self.caller.actor, action, ids, detail)
+
+    async def uid_of(self, user: str) -> Uid:
+        """Return the uid of a user that an administrator names.
+
+        Raises: NotAllowed, InvalidParams.
+        """
+        if not self.caller.is_admin:
+            raise NotAllowed("--user is for administrators: root and the members of the admin group")
+        account = await asyncio.to_thread(find_account_by_name, user)
+        if account is None:
+            raise InvalidParams(f"there is no user {user!r} on this machine")
+        return account.uid
 
     def scope(self, everybody: bool) -> Uid | None:
         """Return whose tasks a request means: the caller's, or (None) everybody's.

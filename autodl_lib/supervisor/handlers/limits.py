@@ -6,7 +6,6 @@ Invariants: a new limit is on disk before it counts.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 
 from autodl_lib.contract.errors import InvalidParams, NotAllowed, WrongState
@@ -14,8 +13,7 @@ from autodl_lib.contract.replies import Limits, TaskLimit
 from autodl_lib.contract.requests import Limit
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.privilege.accounts import find_account_by_name
-from autodl_lib.store.rows import SetRates
+from autodl_lib.store.rows import Deed, SetRates
 from autodl_lib.store.transaction import Transaction
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.rate_limits import DAEMON
@@ -55,16 +53,18 @@ async def limit(call: Call, request: Limit) -> Limits:
 async def _whose(call: Call, name: str | None) -> tuple[Uid, str]:
     if name is None:
         return call.caller.uid, call.caller.name
-    if not call.caller.is_admin:
-        raise NotAllowed("--user is for administrators: root and the members of the admin group")
-    account = await asyncio.to_thread(find_account_by_name, name)
-    if account is None:
-        raise InvalidParams(f"there is no user {name!r} on this machine")
-    return account.uid, account.name
+    return await call.uid_of(name), name
 
 
 async def _set(call: Call, uid: Uid, rates: SetRates) -> None:
-    await call.service.store.write(lambda transaction: transaction.set_rates(uid, rates))
+    what = f"{rates.own_bps} B/s, by an administrator {rates.ceiling_bps} B/s"
+
+    def run(transaction: Transaction) -> None:
+        transaction.set_rates(uid, rates)
+        transaction.record(Deed(event="limit", owner_uid=uid, detail=what), call.caller.actor)
+
+    await call.service.store.write(run)
+    call.log_change("limit", detail=f"{'the daemon' if uid == DAEMON else f'uid {uid}'}, {what}")
     call.service.limits.set(uid, rates)
     call.service.pool.allotments.rates.limits_changed()
     call.service.runner.changed()
@@ -72,13 +72,18 @@ async def _set(call: Call, uid: Uid, rates: SetRates) -> None:
 
 async def _set_of_tasks(call: Call, tasks: list[TaskId], rate_bps: int) -> None:
     def run(transaction: Transaction) -> None:
-        for task_id in tasks:
-            if transaction.state_of(task_id, call.caller.sees) is TaskState.FINISHED:
+        states = {task_id: transaction.state_of(task_id, call.caller.sees) for task_id in tasks}
+        for task_id, state in states.items():
+            if state is TaskState.FINISHED:
                 raise WrongState(f"task {task_id} is finished, so there is nothing to limit")
-        for task_id in tasks:
+        for task_id, state in states.items():
             transaction.set_limit_rate(task_id, rate_bps)
+            owner = transaction.owner_of(task_id)
+            deed = Deed(event="limit", owner_uid=owner, detail=f"{rate_bps} B/s", task_id=task_id, state=state)
+            transaction.record(deed, call.caller.actor)
 
     await call.service.store.write(run)
+    call.log_change("limit", tasks, f"{rate_bps} B/s")
     pool = call.service.pool
     for task_id in tasks:
         lease = pool.lease_of(task_id)

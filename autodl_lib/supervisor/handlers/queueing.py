@@ -30,7 +30,7 @@ async def add(call: Call, request: Add) -> Ids:
     adding = call.service.adding
     counters = call.service.store.counters
     queued = sum(counters.count(call.caller.uid, state) for state in _WAITING_STATES) + adding[call.caller.uid]
-    most = call.service.settings.limits.queued
+    most = call.service.users.of(call.caller.uid).queued
     if queued + len(request.urls) > most:
         raise QueueFull(f"you have {queued} tasks queued, and {most} is the most: wait, or clear some")
     tasks = [
@@ -51,10 +51,12 @@ async def add(call: Call, request: Add) -> Ids:
         for url, host in zip(request.urls, hosts, strict=True)
     ]
     adding[call.caller.uid] += len(tasks)
+    actor = call.caller.actor
     try:
-        ids = await call.service.store.write(lambda transaction: transaction.insert(tasks))
+        ids = await call.service.store.write(lambda transaction: transaction.insert(tasks, actor))
     finally:
         adding[call.caller.uid] -= len(tasks)
+    call.log_change("add", ids)
     return Ids(ids=tuple(ids))
 
 

@@ -29,9 +29,11 @@ async def set_url(call: Call, request: SetUrl) -> UrlSet:
         if next_state(state, TaskEvent.SET_URL) is None:
             raise WrongState(f"task {task_id} is {state}, so its URL stays; add the new one instead")
         detail = f"its URL was replaced, the host is {host}"
-        transaction.apply(task_id, Change(event=TaskEvent.SET_URL, url=request.url, host=host, detail=detail))
+        change = Change(event=TaskEvent.SET_URL, actor=call.caller.actor, url=request.url, host=host, detail=detail)
+        transaction.apply(task_id, change)
 
     await call.service.store.write(run)
+    call.log_change("set_url", [task_id])
     lease = call.service.pool.lease_of(task_id)
     # One that was handed out since has the new URL already.
     if lease is not None and lease.outcome is None and lease.url != request.url:

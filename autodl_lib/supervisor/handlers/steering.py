@@ -15,11 +15,12 @@ from autodl_lib.contract.errors import InvalidParams, NotAllowed, WrongState
 from autodl_lib.contract.replies import Count, Hold, Ids, MaxTasksNum
 from autodl_lib.contract.requests import Cancel, Clear, MaxTasks, Pause, Priority, Resume, Retry
 from autodl_lib.contract.states import TaskEvent, TaskState, Want, next_state
-from autodl_lib.contract.task import TaskId
-from autodl_lib.store.rows import Change
+from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.store.rows import Change, Deed
 from autodl_lib.store.transaction import Transaction
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.runner import EVERYBODY
+from autodl_lib.supervisor.set_number import keep_number
 
 LET_GO_TIMEOUT_S = 10.0
 
@@ -35,8 +36,15 @@ async def pause(call: Call, request: Pause) -> Ids | Hold:
     uid = call.scope(request.all)
     key = EVERYBODY if uid is None else uid
     until = None if request.seconds is None else time.time() + request.seconds
-    await call.service.store.write(lambda transaction: transaction.hold(key, until))
+    lasting = "until resume" if request.seconds is None else f"for {request.seconds:g} s"
+
+    def run(transaction: Transaction) -> None:
+        transaction.hold(key, until)
+        transaction.record(Deed(event="hold", owner_uid=key, detail=lasting), call.caller.actor)
+
+    await call.service.store.write(run)
     call.service.runner.hold(key, until)
+    call.log_change("hold", detail=f"{_whose(uid)}, {lasting}")
     return _hold(call, request.all)
 
 
@@ -46,8 +54,14 @@ async def resume(call: Call, request: Resume) -> Ids | Hold:
         return await _move(call, request.ids, TaskEvent.RESUME)
     uid = call.scope(request.all)
     key = EVERYBODY if uid is None else uid
-    await call.service.store.write(lambda transaction: transaction.lift_hold(key))
+
+    def run(transaction: Transaction) -> None:
+        transaction.lift_hold(key)
+        transaction.record(Deed(event="lift_hold", owner_uid=key, detail=""), call.caller.actor)
+
+    await call.service.store.write(run)
     call.service.runner.lift_hold(key)
+    call.log_change("lift_hold", detail=_whose(uid))
     return _hold(call, request.all)
 
 
@@ -70,7 +84,7 @@ async def clear(call: Call, request: Clear) -> Count:
     leased = service.pool.leased()
 
     def run(transaction: Transaction) -> int:
-        return sum(transaction.clear(user, leased) for user in users)
+        return sum(transaction.clear(user, leased, call.caller.actor) for user in users)
 
     count = await service.store.write(run)
     halted = []
@@ -80,12 +94,14 @@ async def clear(call: Call, request: Clear) -> Count:
         if lease is None or task is None or lease.uid not in users or lease.outcome is not None:
             continue
         if task.state is TaskState.ENQUEUED:
+            lease.actor = call.caller.actor
             service.pool.halt(lease, TaskEvent.CLEAR)
             halted.append(lease)
     await let_go([lease.ended for lease in halted])
     for lease in halted:
         task = service.store.read.task(lease.task_id)
         count += task is not None and task.state is TaskState.CLEARED
+    call.log_change("clear", detail=f"{_whose(uid)}, {count} tasks")
     return Count(cleared=count)
 
 
@@ -94,15 +110,25 @@ async def max_tasks(call: Call, request: MaxTasks) -> MaxTasksNum:
     if request.max_tasks_num is not None:
         if not call.caller.is_admin:
             raise NotAllowed("only root and the members of the admin group change the number of tasks")
-        call.service.runner.set_max_tasks(request.max_tasks_num)
+        number = request.max_tasks_num
+
+        def run(transaction: Transaction) -> None:
+            keep_number(transaction, number, call.service.settings.max_tasks_num)
+            transaction.record(Deed(event="max_tasks", owner_uid=EVERYBODY, detail=str(number)), call.caller.actor)
+
+        await call.service.store.write(run)
+        call.service.runner.set_max_tasks(number)
+        call.log_change("max_tasks", detail=str(number))
     return MaxTasksNum(max_tasks_num=call.service.runner.max_tasks_num)
 
 
 async def priority(call: Call, request: Priority) -> Ids:
     """Change a task's priority."""
     task = call.visible(TaskId(request.id))
-    await call.service.store.write(lambda transaction: transaction.set_priority(task.id, request.priority))
+    actor = call.caller.actor
+    await call.service.store.write(lambda transaction: transaction.set_priority(task.id, request.priority, actor))
     call.service.runner.changed()
+    call.log_change("priority", [task.id], str(request.priority))
     return Ids(ids=(task.id,))
 
 
@@ -120,8 +146,10 @@ async def _move(call: Call, ids: Sequence[int], event: TaskEvent) -> Ids:
             if lease is None:
                 remaining.append(task_id)  # the worker let go of it meanwhile
             else:
+                lease.actor = call.caller.actor
                 pool.halt(lease, event)
                 waits[task_id] = lease.ended
+    call.log_change(event, wanted)
     await let_go(list(waits.values()))
     for task_id in waits:
         task = call.service.store.read.task(task_id)
@@ -145,7 +173,7 @@ def _mover(call: Call, wanted: list[TaskId], event: TaskEvent) -> Callable[[Tran
                 transaction.want(task_id, _WANT[event])
                 at_workers.append(task_id)
             else:
-                transaction.apply(task_id, Change(event=event))
+                transaction.apply(task_id, Change(event=event, actor=call.caller.actor))
         return at_workers
 
     return run
@@ -160,6 +188,10 @@ async def let_go(waits: list[asyncio.Event]) -> None:
                     await wait.wait()
         except TimeoutError:
             pass  # the wish is recorded; it comes true when the worker is gone
+
+
+def _whose(uid: Uid | None) -> str:
+    return "of all users" if uid is None else "their own"
 
 
 def _hold(call: Call, everybody: bool) -> Hold:

@@ -20,6 +20,7 @@ HANDLERS: dict[type[Any], Handler] = {
     requests.List: questions.list_tasks,
     requests.Watch: questions.watch,
     requests.Log: questions.log,
+    requests.History: questions.history,
     requests.Explain: questions.explain,
     requests.Stats: questions.stats,
     requests.Pause: steering.pause,
