@@ -8,6 +8,7 @@ Security: root's service runs only a program that nobody else can change.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autodl_lib.cli.service_files import Scope, ServiceFile, is_ours
+from autodl_lib.client.locate import SYSTEM_SOCKET
 from autodl_lib.contract.errors import AutodlError, NotAllowed
 
 _UNITS = ("autodl.socket", "autodl.service")
@@ -68,6 +70,8 @@ def uninstall(scope: Scope, files: Sequence[ServiceFile]) -> Done:
     ours = [file for file in files if is_ours(file.path)]
     if scope.runs_here and any(file.path.name in _UNITS for file in ours):
         _systemctl(done, scope, "disable", "--now", *_UNITS)
+        if scope.is_system and not _is_active(_UNITS):
+            _remove_socket(done)
     for file in files:
         if file in ours and not (file.is_config and file.path.read_text("utf-8") != file.text):
             file.path.unlink()
@@ -108,6 +112,23 @@ def _way_to(path: str) -> list[Path]:
         places.append(Path(step))
         step = os.path.abspath(os.path.join(os.path.dirname(step), os.readlink(step)))
     return [above for place in places for above in (place, *place.parents)]
+
+
+def _is_active(units: Sequence[str]) -> bool:
+    if shutil.which("systemctl") is None:
+        return False
+    return (
+        subprocess.run(["systemctl", "--quiet", "is-active", *units], capture_output=True, check=False).returncode == 0
+    )
+
+
+def _remove_socket(done: Done) -> None:
+    """Remove the socket that nobody listens on any more: as long as it is there, clients start no private daemon."""
+    with contextlib.suppress(OSError):
+        os.unlink(SYSTEM_SOCKET)
+        done.note("removed", SYSTEM_SOCKET)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(SYSTEM_SOCKET))
 
 
 def _of_folder(files: Sequence[ServiceFile], folder: str) -> list[str]:

@@ -168,6 +168,7 @@ def test_removing_it_stops_the_service_and_keeps_queue_configuration_and_parts(c
     assert computer.processes() == []
     assert machine.run("systemctl", "is-active", SERVICE, SOCKET).stdout.split() == ["inactive"] * 2
     assert machine.journal("EVENT=worker_killed", after=before) == []
+    assert machine.run("test", "-e", "/run/autodl/autodl.sock").returncode == 1
     assert machine.path("var/lib/autodl/queue.db").exists()
     assert machine.path(CONFIG).exists()
     assert not machine.path(f"{MODULES}/autodl_lib").exists()
