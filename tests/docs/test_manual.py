@@ -137,6 +137,15 @@ def test_the_diagram_shows_every_move_to_another_state(old: TaskState, event: Ta
     assert bool(arrow) == (old is not new)
 
 
+def test_the_events_of_the_log_that_are_named_are_events_of_the_log() -> None:
+    entry = text_of("autodl-daemon.8").partition(".B EVENT\n")[2].partition(".TP")[0]
+    listed = " ".join(re.findall(r"^\.BR (.*)", entry, re.MULTILINE))
+    named = set(re.findall(r"[a-z_]+", listed))
+    supervisor = "".join(path.read_text("utf-8") for path in (REPO / "autodl_lib" / "supervisor").rglob("*.py"))
+    assert {"ready", "task_failed", "stopped"} <= named
+    assert named <= set(re.findall(r'"event": "(\w+)"', supervisor))
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
 def test_an_error_has_its_entry(error: type) -> None:
     assert bold(error.code) in entries(text_of("autodl-protocol.7"))
