@@ -441,10 +441,9 @@ def attempt(act: Callable[[], Any]) -> str:
     return "worked"
 
 
-def libc(number: int, *arguments: Any) -> None:
+def trace(pid: int) -> None:
     library = ctypes.CDLL(None, use_errno=True)
-    library.syscall.restype = ctypes.c_long
-    if library.syscall(number, *arguments) < 0:
+    if library.ptrace(ctypes.c_long(16), ctypes.c_long(pid), None, None) != 0:  # PTRACE_ATTACH
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
@@ -454,7 +453,6 @@ def looks_around(liar: Liar) -> None:
     state_dir = bytes.fromhex(liar.order["url"].rpartition("-")[2]).decode()
     proc = Path(f"/proc/{supervisor}")
     other = next((int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _is_neighbour(p)), 0)
-    ptrace, process_vm_readv = 101, 310
 
     def connect(address: str) -> None:
         with socket.socket(socket.AF_UNIX) as peer:
@@ -468,13 +466,13 @@ def looks_around(liar: Liar) -> None:
     liar.tell(
         **{
             "environment of the supervisor": attempt(lambda: (proc / "environ").read_bytes()),
-            "memory of the supervisor": attempt(lambda: (proc / "mem").open("rb").read(1)),
+            "memory of the supervisor": attempt(lambda: os.open(proc / "mem", os.O_RDONLY)),
             "files of the supervisor": attempt(lambda: list((proc / "fd").iterdir())),
-            "trace the supervisor": attempt(lambda: libc(ptrace, 16, supervisor, 0, 0)),
+            "trace the supervisor": attempt(lambda: trace(supervisor)),
             "kill the supervisor": attempt(lambda: os.kill(supervisor, signal.SIGKILL)),
             "kill a process of the user": attempt(lambda: os.kill(other, 0)),
-            "trace a process of the user": attempt(lambda: libc(ptrace, 16, other, 0, 0)),
-            "memory of a process of the user": attempt(lambda: Path(f"/proc/{other}/mem").open("rb").read(1)),
+            "trace a process of the user": attempt(lambda: trace(other)),
+            "memory of a process of the user": attempt(lambda: os.open(f"/proc/{other}/mem", os.O_RDONLY)),
             "list the state": attempt(lambda: os.listdir(state_dir)),
             "the queue": attempt(lambda: Path(state_dir, "queue.db").read_bytes()),
             "another connection to the report queue": attempt(lambda: connect(f"{state_dir}/reports-1.sock")),
