@@ -36,8 +36,9 @@ from autodl_lib.contract.worker_messages import (
 from autodl_lib.worker.folder import Folder
 from autodl_lib.worker.orders import UnreadableAssign
 from autodl_lib.worker.part_file import discard_part
+from autodl_lib.worker.phase import Phase
 from autodl_lib.worker.pulse import Facilities
-from autodl_lib.worker.session import Phase, Session
+from autodl_lib.worker.session import Session
 from autodl_lib.worker.sync_thread import SyncJob
 from autodl_lib.worker.verdicts import TaskFailed
 

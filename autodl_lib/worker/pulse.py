@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from autodl_lib.contract.worker_messages import Progress, Started, TransferSettings
 from autodl_lib.worker.connection import Connections
 from autodl_lib.worker.control_file import Ranges
+from autodl_lib.worker.disk_jobs import DiskJobs
 from autodl_lib.worker.folder import Folders
 from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.reporting import ReportBuffer
-from autodl_lib.worker.sync_thread import SyncJob, SyncThread
+from autodl_lib.worker.sync_thread import SyncThread
 from autodl_lib.worker.transfer import Transfer
 from autodl_lib.worker.verdicts import Verdict, os_verdict
 
@@ -40,15 +41,23 @@ class Facilities:
 class Pulse:
     """The beat of one assignment's transfers."""
 
-    def __init__(self, lease: str, holding: Holding, facilities: Facilities, failed: Callable[[Verdict], None]) -> None:
+    def __init__(
+        self,
+        lease: str,
+        holding: Holding,
+        facilities: Facilities,
+        jobs: DiskJobs,
+        failed: Callable[[Verdict], None],
+    ) -> None:
         self.is_visible = False
         """Whether `started` was reported."""
-        self.checkpoint_runs = False
+        self._checkpoint_runs = False
         self.wake_mono = 0.0
         """When `beat` has something to do."""
         self._lease = lease
         self._holding = holding
         self._facilities = facilities
+        self._jobs = jobs
         self._durable = facilities.settings.durable
         self._failed = failed
         self._begun_mono = time.monotonic()
@@ -109,7 +118,7 @@ class Pulse:
     def _checkpoint(self, transfer: Transfer, now: float) -> None:
         self._next_checkpoint_mono = now + CHECKPOINT_EVERY_S
         self.wake_mono = min(self.wake_mono, self._next_checkpoint_mono)
-        if transfer.ranges() is None or self.checkpoint_runs:
+        if transfer.ranges() is None or self._checkpoint_runs:
             return
         transfer.write_held()
         holding = self._holding
@@ -118,11 +127,10 @@ class Pulse:
         if not holding.is_worth_keeping(ranges):
             return
         part, record, durable = holding.opened(), holding.record_of(ranges), self._durable
-        self.checkpoint_runs = True
-        job = SyncJob(run=lambda: part.checkpoint(record, durable=durable), done=self._checkpointed)
-        self._facilities.sync.submit(job)
+        self._checkpoint_runs = True
+        self._jobs.submit(lambda: part.checkpoint(record, durable=durable), self._checkpointed)
 
     def _checkpointed(self, error: OSError | None) -> None:
-        self.checkpoint_runs = False
+        self._checkpoint_runs = False
         if error is not None:
             self._failed(os_verdict(error, "save the part file"))

@@ -1,0 +1,54 @@
+"""The last step of a complete part file: it is reported ready, gets its final name, and the task is finished.
+
+Runs as: the task's owner.  Talks to: the destination folder; the report buffer.
+Invariants: after `publish` has returned True the file counts as delivered, whatever happens.
+"""
+
+from __future__ import annotations
+
+from autodl_lib.contract.worker_messages import Finished, Ready
+from autodl_lib.worker.fetching import Tally
+from autodl_lib.worker.folder import Folder
+from autodl_lib.worker.holding import Holding
+
+
+class Delivery:
+    """One complete part file."""
+
+    def __init__(self, lease: str, holding: Holding, tally: Tally) -> None:
+        self._lease = lease
+        self._holding = holding
+        self._tally = tally
+        self._identity = holding.opened().identity()
+
+    def ready(self) -> Ready:
+        """Return the report that the file can be published, under the name to aim at now."""
+        holding = self._holding
+        return Ready(
+            lease=self._lease,
+            dir=holding.folder.path,
+            name=holding.name,
+            part=holding.opened().name,
+            identity=self._identity,
+            http_status=self._tally.http_status,
+            bytes_received=self._tally.bytes_received,
+        )
+
+    def publish(self) -> bool:
+        """Give the file its final name; False when that is taken and another was chosen.
+
+        Raises: TaskFailed, OSError.
+        """
+        return self._holding.publish()
+
+    def published_in(self) -> tuple[Folder, int]:
+        """Return the folder that must be synced now, and the file's descriptor."""
+        return self._holding.folder, self._holding.opened().fd
+
+    def finish(self) -> Finished:
+        """Return the report of the end; lets go of the file."""
+        holding = self._holding
+        part, holding.part = holding.opened(), None
+        part.close()
+        dest = holding.folder.join(holding.name)
+        return Finished(lease=self._lease, dest=dest, size_bytes=self._identity.size_bytes)
