@@ -110,6 +110,8 @@ def test_uninstalling_leaves_nothing_of_it(scope: str, run: Run, image: Path) ->
     done = run("install-service", scope, "--root", str(image), "--uninstall")
     assert (done.returncode, done.stderr) == (0, "")
     assert files_below(image) == set()
+    assert not list(image.rglob("etc/autodl"))
+    assert not list(image.rglob(".config/autodl"))
     assert {line.removeprefix(f"removed {image}/") for line in done.stdout.splitlines()} >= written
 
 
@@ -168,7 +170,7 @@ def test_the_two_scopes_exclude_each_other(run: Run, image: Path) -> None:
 
 def test_the_machines_service_is_for_root_to_install(home: Path) -> None:
     home.chmod(0o777)
-    command = ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", str(ROOT / "autodl.py")]
+    command = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, str(ROOT / "autodl.py")]
     done = subprocess.run(
         [*command, "install-service", "--system"], env={"HOME": str(home)}, cwd="/", capture_output=True, text=True
     )
