@@ -23,12 +23,12 @@ _WINDOW_S = 0.15
 _LONGEST_SETTLING_S = 3.0
 _FIRST_PAUSE_S = 8.0
 _LONGEST_PAUSE_S = 15.0
-_WELL_USED = 0.6
+_WELL_USED = 0.5
 """New connections that bring so much of what the first ones brought are kept, and more are tried."""
 _WORTH_KEEPING = 1.15
 _BURST = 0.6
 _BURST_OVER_S = 0.5
-_SPARE = 1.2
+_SPARE = 1.5
 """Connections that are kept for what a smaller number would bring, times this."""
 _BUSY_CPU = 0.7
 _LIMIT_FILLED = 0.8
@@ -137,7 +137,7 @@ class Ramp:
             return
         before, before_bps = self._before
         gain = self._speed_bps(reading) / max(1.0, before_bps)
-        linear = self.target / before
+        linear = min(self.target, max(before, reading.connections)) / before  # one may have broken meanwhile
         if gain >= 1 + (linear - 1) * _WELL_USED:
             self._begin(_Stage.LOOKING, reading)
             if self._ceiling is not None:
