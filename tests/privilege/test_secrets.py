@@ -1,0 +1,91 @@
+"""What a user trusts the daemon with to reach a server is told to that server alone, and forgotten when it is done."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support.accounts import User, accounts
+from support.daemon import QUICK, Daemon, MakeDaemon
+from support.nginx import Nginx
+
+WORDS = {
+    "URL password": "hunter-in-url",
+    "the password": "hunter-password",
+    "the user": "hunter-user",
+    "a header": "hunter-header",
+    "a cookie": "hunter-cookie",
+    "proxy password": "hunter-proxy",
+    "mirror password": "hunter-mirror",
+}
+
+
+@pytest.fixture(scope="module")
+def users() -> Iterator[dict[str, User]]:
+    with accounts("alice", "bob", "admin", groups={"admin": ["adlt-secret-admins"]}) as made:
+        yield made
+
+
+@pytest.fixture
+def daemon(make_daemon: MakeDaemon, users: dict[str, User]) -> Daemon:
+    """One that has an administrator who is not root."""
+    return make_daemon(config=QUICK + '[access]\nadmin_group = "adlt-secret-admins"\n').start()
+
+
+def in_the_open(content: bytes) -> list[str]:
+    """Return whose secrets are in some bytes, as they stand or as HTTP would send them."""
+    found = []
+    for what, word in WORDS.items():
+        forms = [word.encode(), base64.b64encode(word.encode()).rstrip(b"=")[:-1]]
+        if any(form in content for form in forms):
+            found.append(what)
+    return found
+
+
+def trusted(url: str, folder: Path, *, proxy: bool) -> dict[str, Any]:
+    """Return the parameters of a task that is told all secrets there are."""
+    return {
+        "urls": [url.replace("http://", f"http://name:{WORDS['URL password']}@")],
+        "dir": str(folder),
+        "username": WORDS["the user"],
+        "password": WORDS["the password"],
+        "headers": [f"X-Token: {WORDS['a header']}", f"Cookie: session={WORDS['a cookie']}"],
+        "mirrors": [f"http://name:{WORDS['mirror password']}@127.0.0.1:1/mirror"],
+        **({"proxy": f"http://name:{WORDS['proxy password']}@127.0.0.1:1"} if proxy else {}),
+    }
+
+
+def test_secrets_are_shown_to_their_owner_and_to_nobody_else(
+    daemon: Daemon, nginx: Nginx, users: dict[str, User]
+) -> None:
+    alice, served = users["alice"], nginx.file("secrets/shown.bin", 3_000_000)
+    [task_id] = alice.call(daemon.socket, "add", **trusted(served.slow_url, alice.home, proxy=False))["ids"]
+    daemon.await_bytes(task_id)
+    for who in ("bob", "admin"):
+        answers = []
+        asked: list[tuple[str, dict[str, Any]]] = [("list", {}), ("stats", {})]
+        if who == "admin":
+            asked += [("list", {"all": True}), ("stats", {"all": True})]
+            asked += [(method, {"id": task_id}) for method in ("status", "log", "explain")]
+        for method, params in asked:
+            answers.append(users[who].call(daemon.socket, method, **params))
+        assert in_the_open(json.dumps(answers).encode()) == [], who
+    for process in [psutil.Process(daemon.pid), *psutil.Process(daemon.pid).children(recursive=True)]:
+        assert in_the_open("\0".join(process.cmdline()).encode()) == []
+        assert in_the_open(Path(f"/proc/{process.pid}/environ").read_bytes()) == []
+    alice.call(daemon.socket, "cancel", ids=[task_id])
+    assert in_the_open(daemon.log().encode()) == []
+    for path in alice.home.rglob(".*autodl*"):
+        assert in_the_open(path.read_bytes()) == [], path
+
+
+def test_the_queue_is_for_the_daemon_s_eyes_only(daemon: Daemon) -> None:
+    daemon.add("http://127.0.0.1:1/x", "--paused")
+    modes = {path.name: path.stat().st_mode & 0o077 for path in (daemon.state_dir, *daemon.state_dir.iterdir())}
+    files = {name: mode for name, mode in modes.items() if not name.endswith(".sock")}
+    assert set(files.values()) == {0}, modes
