@@ -13,6 +13,7 @@ from typing import Protocol
 
 from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
 from autodl_lib.contract.worker_messages import TransferSettings
+from autodl_lib.worker.login_options import has_same_origin, of_mirror
 from autodl_lib.worker.part_file import PartFile
 from autodl_lib.worker.request_options import Request, encode_headers, encode_url
 from autodl_lib.worker.response import Accept, ResponseHead, ResumePoint
@@ -74,7 +75,7 @@ def validator_for(source: Source, asked: ResumePoint | None, *, is_main: bool) -
 
 
 def request_for(job: Job, source: Source, asked: ResumePoint | None, validator: str | None) -> Request:
-    """Return the request for a range, or for the whole file (`asked` is None).
+    """Return the request for a range, or for the whole file (`asked` is None); another host gets no login.
 
     Raises: TaskFailed, when it can't be worded.
     """
@@ -86,11 +87,14 @@ def request_for(job: Job, source: Source, asked: ResumePoint | None, validator: 
             lines.append(f"If-Range: {validator}")
     elif source.is_http and job.newer_than is not None:
         lines.append(f"If-Modified-Since: {job.newer_than}")
+    options, headers = job.options, job.headers
+    if source.index and not has_same_origin(source.url, job.urls[0]):
+        options, headers = of_mirror(options, headers)
     return Request(
         url=encode_url(source.url),
-        headers=encode_headers((*job.headers, *lines)),
+        headers=encode_headers((*headers, *lines)),
         resume_from=asked.offset if asked is not None and not source.is_http else 0,
         limit_rate_bps=0,  # see throttle
         settings=job.settings,
-        options=job.options,
+        options=options,
     )

@@ -44,6 +44,8 @@ def judge_head(job: Job, segment: Segment, *, is_first: bool) -> Judgement:
 
 def judge_size(job: Job, segment: Segment, *, is_first: bool) -> Judgement:
     """Decide about an FTP or SFTP file. Outside of libcurl only."""
+    if segment.asked is not None and segment.source.is_http:
+        return AskAgain(note=NO_RANGES_NOTE)  # the range was asked for in HTTP, so FTP sends all of the file
     remaining = segment.connection.announced_length()
     total = None if remaining is None else segment.start + remaining
     return _fitting(job, segment, judge_by_size(total, segment.asked), is_first=is_first)
@@ -51,7 +53,7 @@ def judge_size(job: Job, segment: Segment, *, is_first: bool) -> Judgement:
 
 def judge_end(job: Job, segment: Segment, result: CurlResult, *, is_first: bool) -> Judgement | None:
     """Decide about a response that ended before its body came; None when there was none."""
-    if segment.source.is_http:
+    if segment.speaks_http():
         status = segment.connection.head().status
         has_answered = result.code == 0 or status >= 400 or status == 304
         return judge_head(job, segment, is_first=is_first) if has_answered else None
@@ -60,12 +62,12 @@ def judge_end(job: Job, segment: Segment, result: CurlResult, *, is_first: bool)
     return judge_size(job, segment, is_first=is_first) if result.code == 0 else None
 
 
-def failure_of(segment: Segment, result: CurlResult) -> Verdict:
+def failure_of(job: Job, segment: Segment, result: CurlResult) -> Verdict:
     """Say what it means that a request ended and its bytes are not all there."""
     if result.code == _OUT_OF_MEMORY and not segment.is_accepted:  # libcurl 7.88, of a head that has no end
         return Verdict(code=FailureCode.PROTOCOL, message=f"{segment.source.host} sends too long a head")
     if result.code:
-        return curl_verdict(result, segment.source.url)
+        return curl_verdict(result, segment.source.url, job.options)
     size = segment.natural_end if segment.natural_end is not None else segment.end
     words = f"the server sent {segment.position} of {size} bytes"
     return Verdict(code=FailureCode.TRUNCATED, message=words, http_status=result.status)

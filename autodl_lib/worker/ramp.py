@@ -3,7 +3,7 @@
 Runs as: the task's owner.  Talks to: nobody; no I/O.
 The number grows fourfold at a time (more, where the file would take long), so that a server which limits each
 connection is soon used in full, and is taken back where the total speed does not follow. It stays at one while the
-file will be there in a moment anyway, while the processor is what limits the speed, and under a rate limit that one
+file will be there in a moment anyway, while this process is what limits the speed, and under a rate limit that one
 connection fills.
 """
 
@@ -30,7 +30,7 @@ _BURST = 0.6
 _BURST_OVER_S = 0.5
 _SPARE = 1.5
 """Connections that are kept for what a smaller number would bring, times this."""
-_BUSY_CPU = 0.7
+_BUSY = 0.7
 _LIMIT_FILLED = 0.8
 
 
@@ -39,8 +39,8 @@ class Reading:
     """What is known of a transfer at one moment.
 
     `received_bytes`: since its begin; `remaining_bytes`: None while the size is unknown; `connections`: at work;
-    `delivering`: those of them that have brought something; `cpu_s`: processor time of this process;
-    `limit_bps`: the rate limit, 0 for none; `most`: how many connections are allowed.
+    `delivering`: those of them that have brought something; `busy_s`: a clock that stands still while this process
+    waits; `limit_bps`: the rate limit, 0 for none; `most`: how many connections are allowed.
     """
 
     now: float
@@ -48,7 +48,7 @@ class Reading:
     remaining_bytes: int | None
     connections: int
     delivering: int
-    cpu_s: float
+    busy_s: float
     limit_bps: int
     most: int
 
@@ -103,7 +103,7 @@ class Ramp:
         if elapsed_s < FIRST_LOOK_S or reading.received_bytes == self._mark.received_bytes:
             return
         speed_bps = self._speed_bps(reading)
-        is_busy = reading.cpu_s - self._mark.cpu_s > _BUSY_CPU * elapsed_s
+        is_busy = reading.busy_s - self._mark.busy_s > _BUSY * elapsed_s
         fills_limit = reading.limit_bps > 0 and speed_bps > _LIMIT_FILLED * reading.limit_bps
         if reading.remaining_bytes is None:
             return

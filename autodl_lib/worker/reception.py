@@ -68,7 +68,7 @@ class Reception:
     def _take_head(self, segment: Segment) -> None:
         if segment.judgement is not None:
             return
-        if segment.source.is_http:
+        if segment.speaks_http():
             judgement = judge_head(self._job, segment, is_first=self._is_first())
             self._apply(segment, judgement, segment.connection.head())
         else:
@@ -118,7 +118,7 @@ class Reception:
             if self.failure is None and not segment.is_accepted and segment.judgement is None:
                 judgement = judge_end(self._job, segment, result, is_first=self._is_first())
                 if judgement is not None:
-                    self._apply(segment, judgement, segment.connection.head() if segment.source.is_http else None)
+                    self._apply(segment, judgement, segment.connection.head() if segment.speaks_http() else None)
             self.write(segment)
 
         self._guarded(segment, take_in)

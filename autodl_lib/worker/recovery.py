@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autodl_lib.contract.failures import FailureCode
+from autodl_lib.worker.job import Job
 from autodl_lib.worker.judging import failure_of
 from autodl_lib.worker.response import AskAgain, Refuse
 from autodl_lib.worker.segment import Segment
@@ -73,8 +74,9 @@ Move = GoOn | BeginAgain | Rest | GiveUp
 class Recovery:
     """Decides for one transfer."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, job: Job, sources: Sources) -> None:
         self.has_started_over = False
+        self._job = job
         self._sources = sources
 
     def after_end(self, segment: Segment, result: CurlResult, situation: Situation) -> Move:
@@ -85,7 +87,7 @@ class Recovery:
             case Refuse(verdict=verdict):
                 return self._after_failure(segment, with_status(verdict, situation.status), situation)
             case _:
-                verdict = with_status(failure_of(segment, result), situation.status)
+                verdict = with_status(failure_of(self._job, segment, result), situation.status)
                 return self._after_failure(segment, verdict, situation)
 
     def _after_misfit(self, source: Source, again: AskAgain, situation: Situation) -> Move:

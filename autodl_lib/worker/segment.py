@@ -61,6 +61,10 @@ class Segment:
         self._buffered = 0
         self._marks = ((now, 0), (now, 0))
 
+    def speaks_http(self) -> bool:
+        """Tell whether the response is one of HTTP: a redirect may have led to FTP."""
+        return self.source.is_http and not self.connection.has_left_http()
+
     def accept(self, accepted: Accept) -> None:
         """Begin to fill the file where the response begins."""
         self.is_accepted = True

@@ -6,7 +6,6 @@ Invariants: no source gets more connections than it was granted; the last connec
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from autodl_lib.worker.ramp import Ramp, Reading
@@ -93,7 +92,7 @@ class Spreading:
             remaining_bytes=None if size is None else size - transfer.bytes_done(),
             connections=len(transfer.segments),
             delivering=sum(1 for segment in transfer.segments.values() if segment.received_bytes),
-            cpu_s=time.process_time(),
+            busy_s=transfer.busy_s(now),
             limit_bps=transfer.limit_bps(),
             most=most if asked is None else min(most, asked),
         )

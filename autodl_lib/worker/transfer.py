@@ -45,12 +45,13 @@ class Transfer:
         self.job = job
         self.sources = Sources(job.urls, job.granted, has_checksum=job.has_checksum(), preferred=job.preferred)
         self._owner = owner
+        self._connections = connections
         self._throttle = Throttle(job.limit_rate_bps, time.monotonic())
         self._in_flight = InFlight(job, self.sources, connections, self._throttle)
         self._reception = Reception(job, owner, self.sources, self._throttle)
         self._filling = self._reception.filling
         self._patience = Patience(job.settings)
-        self._recovery = Recovery(self.sources)
+        self._recovery = Recovery(job, self.sources)
         self._speed = Speed()
         self._spreading: Spreading | None = None
         self._has_ended = False
@@ -105,6 +106,10 @@ class Transfer:
         """Return when `check` is to be called at the latest."""
         wake = min(self._patience.wake_mono(is_held_back=self._throttle.is_holding_back()), self._throttle.wake_mono())
         return wake if self._spreading is None else min(wake, self._spreading.wake_mono())
+
+    def busy_s(self, now: float) -> float:
+        """Return a clock that stands still while this process waits for something to do."""
+        return now - self._connections.waited_s()
 
     def write_held(self) -> None:
         """Write what is only in memory.
@@ -232,7 +237,7 @@ class Transfer:
     def _let_spread(self, segment: Segment) -> None:
         """Let other connections help from now on, where they can be tied to the first response."""
         version = self._filling.version
-        if self.job.is_plain or self._recovery.has_started_over or version is None or not segment.source.is_http:
+        if self.job.is_plain or self._recovery.has_started_over or version is None or not segment.speaks_http():
             return
         if (version.size or 0) >= LEAST_FILE_BYTES and (version.has_validator() or self.job.has_checksum()):
             self._spreading = Spreading(self, time.monotonic())

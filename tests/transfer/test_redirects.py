@@ -20,8 +20,6 @@ from autodl_lib.contract.worker_messages import Finished, Halt, Halted, Started
 
 BODY = b"0123456789abcdef" * 100_000
 
-pending = pytest.mark.xfail(strict=True, reason="FTP after HTTP, and mirrors that share a login")
-
 
 @pytest.fixture(scope="module")
 def certificates() -> Iterator[Certificates]:
@@ -49,7 +47,6 @@ def moved(server: MisbehavingServer, target: str, status: str = "302 Found") -> 
     return server.serve("/moved", Case(status=status, headers=(f"Location: {target}",), body=b"moved away"))
 
 
-@pending
 @pytest.mark.parametrize("kind", ["plain", "implicit"])
 @pytest.mark.parametrize(("name", "body"), [("f", BODY), ("empty", b"")])
 def test_a_redirect_to_ftp_is_followed(
@@ -60,7 +57,6 @@ def test_a_redirect_to_ftp_is_followed(
     assert arrival(worker, url, folder, **options) == body
 
 
-@pending
 def test_a_login_does_not_follow_to_ftp(
     server: MisbehavingServer, ftp: PyFtp, worker: WorkerHarness, folder: Path
 ) -> None:
@@ -74,7 +70,6 @@ def test_a_file_that_is_missing_behind_a_redirect_to_ftp_says_so(
     assert failure(worker, moved(server, f"{ftp.plain}/missing"), folder).code is FailureCode.REMOTE_MISSING
 
 
-@pending
 def test_a_part_of_what_ftp_sent_is_not_continued_with_its_beginning(
     server: MisbehavingServer, ftp: PyFtp, worker: WorkerHarness, folder: Path
 ) -> None:
@@ -120,14 +115,14 @@ def test_no_more_redirects_are_followed_than_the_settings_allow(
     assert failure(worker, f"{base}/-1", folder).code is FailureCode.REDIRECT
 
 
-@pending
 def test_a_mirror_on_another_host_gets_no_login(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> None:
     with MisbehavingServer() as other:
         mirror = other.serve("/f", Case(body=BODY))
         url = server.serve("/f", Case(status="503 Busy"))
         secret = "Basic c2VjcmV0"
         options = TransferOptions(username="u", password="p", mirrors=(mirror,))
-        assign = worker.assign(url, folder, options=options, headers=(f"Authorization: {secret}", "X-Plain: y"))
+        headers = (f"Authorization: {secret}", "X-Plain: y")
+        assign = worker.assign(url, folder, options=options, headers=headers, connections=(1, 1))
         assert isinstance(worker.await_end(assign.lease), Finished)
         assert all("authorization" not in asked.headers for asked in other.requests)
         assert other.requests[0].headers["x-plain"] == "y"

@@ -47,7 +47,7 @@ class Download:
     limit_bps: int = 0
     now: float = 1000.0
     received: float = 0.0
-    cpu_s: float = 0.0
+    busy_s: float = 0.0
     ages_s: list[float] = field(default_factory=lambda: [1.0])
     brought: list[float] = field(default_factory=lambda: [0.0])
     history: list[tuple[float, int]] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Download:
             remaining_bytes=None if self.size_bytes is None else max(0, self.size_bytes - int(self.received)),
             connections=len(self.ages_s),
             delivering=sum(1 for brought in self.brought if brought > 0),
-            cpu_s=self.cpu_s,
+            busy_s=self.busy_s,
             limit_bps=self.limit_bps,
             most=self.most,
         )
@@ -110,7 +110,7 @@ class Download:
         scale = min(1.0, TICK_S * min(ways) / max(1.0, sum(offers)))
         self.brought = [brought + offer * scale for brought, offer in zip(self.brought, offers, strict=True)]
         self.received += sum(offers) * scale
-        self.cpu_s += sum(offers) * scale / server.cpu_bps
+        self.busy_s += sum(offers) * scale / server.cpu_bps
 
     def _refuse(self) -> None:
         """Lose the connections that the server does not accept, as they hear of it."""
@@ -287,7 +287,7 @@ readings = st.builds(
     remaining_bytes=st.none() | st.integers(0, 10**15),
     connections=st.integers(0, 300),
     delivering=st.integers(0, 300),
-    more_cpu_s=st.floats(0, 5),
+    more_busy_s=st.floats(0, 5),
     limit_bps=st.one_of(st.just(0), st.integers(1, 10**10)),
     most=st.integers(0, 256),
     refused=st.none() | st.integers(0, 300),
@@ -297,19 +297,19 @@ readings = st.builds(
 @settings(max_examples=300)
 @given(steps=st.lists(readings, min_size=1, max_size=40))
 def test_whatever_is_read_the_number_is_at_least_one_and_never_above_what_is_allowed(steps: list[dict]) -> None:
-    now, received, cpu_s = 50.0, 0, 0.0
+    now, received, busy_s = 50.0, 0, 0.0
     ramp: Ramp | None = None
     for step in steps:
         now += step["step_s"]
         received += step["more_bytes"]
-        cpu_s += step["more_cpu_s"]
+        busy_s += step["more_busy_s"]
         reading = Reading(
             now=now,
             received_bytes=received,
             remaining_bytes=step["remaining_bytes"],
             connections=step["connections"],
             delivering=min(step["delivering"], step["connections"]),
-            cpu_s=cpu_s,
+            busy_s=busy_s,
             limit_bps=step["limit_bps"],
             most=step["most"],
         )
