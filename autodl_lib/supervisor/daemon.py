@@ -136,6 +136,8 @@ class Daemon:
             try:
                 await self._pool.start()
             except (OSError, EOFError) as error:
+                if self._stop.is_set():
+                    return  # it was stopped while it started
                 logger.error(
                     "the pool does not start: %s; trying again",
                     error or "a process of it died",

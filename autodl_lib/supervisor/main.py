@@ -7,9 +7,12 @@ Talks to: the configuration file, the state folder, the socket, systemd where th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
+import gc
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -19,13 +22,14 @@ from autodl_lib.supervisor.daemon import STOP_TIMEOUT_S, Daemon, Setup
 from autodl_lib.supervisor.journal import JournalHandler, is_journal
 from autodl_lib.supervisor.listener import bind_socket, remove_socket
 from autodl_lib.supervisor.options import SYSTEM_CONFIG, SYSTEM_SOCKET, SYSTEM_STATE_DIR, DaemonOptions
-from autodl_lib.supervisor.processes import forget_children, kill_forkserver, raise_file_limit
+from autodl_lib.supervisor.processes import forget_children, raise_file_limit, waited_for
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import claim_state_dir
 from autodl_lib.supervisor.systemd import ServiceManager, adopted_socket, path_of
 
 PRIVATE_IDLE_EXIT_S = 900.0
 _STDERR_FD = 2
+_SWITCH_INTERVAL_S = 0.0005
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +75,9 @@ def _run(options: DaemonOptions) -> None:
     lock = claim_state_dir(state_dir, socket_path, wait_s=STOP_TIMEOUT_S + 2 if options.private else 0)
     listening = adopted or bind_socket(socket_path, for_everybody=os.geteuid() == 0 and not options.private)
     raise_file_limit()
+    # The loop waits for the database's thread no longer than this, each time that it comes back from the kernel.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    gc.freeze()
     try:
         for stale in state_dir.glob("reports-*.sock"):
             stale.unlink(missing_ok=True)
@@ -87,8 +94,7 @@ def _run(options: DaemonOptions) -> None:
         )
         asyncio.run(_serve(setup, say_ready=options.private))
     finally:
-        kill_forkserver()  # it would end by itself, a moment after us: a service leaves nothing behind
-        forget_children()
+        _leave_nothing_behind()
         if adopted is None:
             remove_socket(socket_path)
         listening.close()
@@ -98,6 +104,14 @@ def _run(options: DaemonOptions) -> None:
 
 async def _serve(setup: Setup, *, say_ready: bool) -> None:
     await Daemon(setup).run(say_ready)
+
+
+def _leave_nothing_behind() -> None:
+    """End the processes that would end by themselves, a moment after us: systemd would count that as left behind."""
+    for pid in waited_for():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    forget_children()
 
 
 def _socket_path(options: DaemonOptions, adopted: socket.socket | None) -> Path:

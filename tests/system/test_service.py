@@ -98,6 +98,8 @@ def test_a_stop_saves_what_is_on_its_way_and_leaves_no_process(service: ServiceM
     before = machine.cursor()
     machine.ok("systemctl", "stop", SERVICE)
     assert service.processes() == []
+    said = [entry["MESSAGE"] for entry in machine.journal(f"UNIT={SERVICE}", after=before)]
+    assert not any("SIGKILL" in line for line in said), said
     assert machine.property(SERVICE, "Result") == "success"
     assert machine.journal("EVENT=worker_killed", after=before) == []
     assert machine.path("home/bob/autodl-storage/.stopped.autodl-part").exists()

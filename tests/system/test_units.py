@@ -40,6 +40,13 @@ def test_each_process_is_confined_and_a_worker_has_no_rights_of_roots(service: S
         assert uid == 0 or int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
 
 
+def test_workers_are_confined_by_landlock_under_the_units_filter(service: ServiceMachine) -> None:
+    machine = service.machine
+    before = machine.cursor()
+    machine.ok("systemctl", "restart", SERVICE)
+    assert "confined by Landlock" in machine.await_entry("EVENT=confinement", after=before)["MESSAGE"]
+
+
 def test_the_report_queue_runs_as_an_account_of_its_own(service: ServiceMachine) -> None:
     own = service.machine.uid("autodl")
     assert 0 < own < 1000

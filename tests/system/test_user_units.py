@@ -44,6 +44,7 @@ def manager(service: ServiceMachine) -> Iterator[UserManager]:
     yield made
     made.systemctl("disable", "--now", SERVICE, SOCKET)
     machine.ok("loginctl", "disable-linger", "alice")
+    machine.await_property(f"user@{machine.uid('alice')}.service", "ActiveState", "inactive")
 
 
 def test_a_user_has_a_download_service_of_their_own(manager: UserManager) -> None:
