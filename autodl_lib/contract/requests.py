@@ -14,6 +14,7 @@ from typing import ClassVar
 from autodl_lib.contract.errors import (
     AutodlError,
     BadUrl,
+    Busy,
     InvalidParams,
     NoSuchTask,
     NotAllowed,
@@ -148,7 +149,7 @@ class Watch:
 
     method: ClassVar[str] = "watch"
     access: ClassVar[Access] = Access.OWNER
-    errors: ClassVar[tuple[type[AutodlError], ...]] = (NoSuchTask, NotAllowed)
+    errors: ClassVar[tuple[type[AutodlError], ...]] = (InvalidParams, NoSuchTask, NotAllowed, Busy)
     changes: ClassVar[bool] = False
 
     ids: tuple[int, ...] | None = param(

@@ -60,6 +60,16 @@ class Reader:
             rows.sort(key=lambda row: row[0])
         return [task_view(row) for row in rows[:limit]]
 
+    def page_ids(self, uid: Uid | None, states: Sequence[TaskState], limit: int) -> list[TaskId]:
+        """Return the lowest numbers of tasks in these states, of one user or (None) of all; a state is known to be."""
+        if uid is None:
+            rows = self._connection.execute(SQL["ids_of_all"], (json.dumps([state.value for state in states]), limit))
+            return [TaskId(row[0]) for row in rows]
+        ids: list[TaskId] = []
+        for state in states:
+            ids += [TaskId(row[0]) for row in self._connection.execute(SQL["ids_of_state"], (uid, state.value, limit))]
+        return sorted(ids)[:limit]
+
     def log(self, task_id: TaskId) -> tuple[LogEntry, ...]:
         """Return the newest LOG_LIMIT entries of a task's history, oldest first."""
         rows = self._connection.execute(SQL["events_of"], (task_id, LOG_LIMIT)).fetchall()

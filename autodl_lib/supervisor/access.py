@@ -56,6 +56,7 @@ class Access:
         self._seen = seen
         self._own_uid = Uid(os.geteuid())
         self._overflow_uid = overflow_uid()
+        self._lookups: dict[Uid, asyncio.Future[Account | None]] = {}
         self._accounts: dict[Uid, tuple[float, Account | None]] = {}
 
     def configure(self, settings: AccessSection) -> None:
@@ -99,7 +100,12 @@ class Access:
         now = time.monotonic()
         if remembered is not None and now - remembered[0] < _REMEMBER_S:
             return remembered[1]
-        account = await asyncio.to_thread(find_account, uid)
+        lookup = self._lookups.get(uid)
+        if lookup is None:
+            # One for all who wait for it: who connects often keeps no more than one thread busy.
+            lookup = self._lookups[uid] = asyncio.ensure_future(asyncio.to_thread(find_account, uid))
+            lookup.add_done_callback(lambda _: self._lookups.pop(uid, None))
+        account = await asyncio.shield(lookup)
         if account is not None:
             self._seen(account)
         if len(self._accounts) >= _MAX_REMEMBERED:

@@ -3,8 +3,10 @@
 Runs as: the supervisor, on the loop.  Talks to: a local process that may be hostile.
 Invariants: memory for one connection is bounded: reading stops while MAX_PENDING requests or
 MAX_PENDING_BYTES are unanswered or the peer doesn't read, and questions are answered one at a time. A
-question waits for the changes that the same connection asked for before it, while changes share commits.
-How it fails: whatever a peer sends or stops reading costs that peer its connection, and nobody else anything.
+question waits for the changes that the same connection asked for before it, while changes share commits. Requests
+begin when it is their user's turn (fair_turns.py). What a user's connections hold together is bounded, too.
+How it fails: whatever a peer sends or stops reading costs that peer its connection, and nobody else anything: one
+that says nothing, leaves a line half sent, or does not read for a minute is cut.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-from collections.abc import Callable
+import time
 from typing import Protocol
 
 from autodl_lib.contract.codec import MAX_LINE_BYTES, PROTOCOL_VERSION, dumps, to_json
@@ -22,14 +24,26 @@ from autodl_lib.contract.task import Task
 from autodl_lib.privilege.peer import Peer
 from autodl_lib.supervisor.access import Caller
 from autodl_lib.supervisor.dispatch import Dispatcher, error_reply
+from autodl_lib.supervisor.fair_turns import HEAVY, LIGHT
 from autodl_lib.supervisor.watchers import Subscription
 
 MAX_PENDING = 512
 MAX_PENDING_BYTES = 8 * 1024 * 1024
 WRITE_HIGH_WATER_BYTES = 1024 * 1024
 DRAIN_TIMEOUT_S = 60.0
+LINE_TIMEOUT_S = 60.0
+"""The first line must be whole so soon after connecting, and every other one after it began."""
+
+LONG_LINE_BYTES = 16 * 1024
+"""A longer line is a heavy turn."""
 
 logger = logging.getLogger(__name__)
+
+
+def greeting_of(version: str) -> bytes:
+    """Return the first line of each connection."""
+    greeting = Greeting(protocol=PROTOCOL_VERSION, version=version)
+    return dumps({"jsonrpc": "2.0", "method": "hello", "params": to_json(greeting)})
 
 
 class Owner(Protocol):
@@ -44,13 +58,15 @@ class Owner(Protocol):
     def closed(self, connection: Connection) -> None:
         """The connection is gone."""
 
+    def hold(self, peer: Peer, change_bytes: int) -> bool:
+        """So many bytes more are kept for a peer; return whether that is too much for their user."""
+
 
 class Connection(asyncio.Protocol):
     """A protocol of asyncio; `peer` is fixed when the connection is made."""
 
-    def __init__(self, owner: Owner, peer_of: Callable[[asyncio.BaseTransport], Peer]) -> None:
+    def __init__(self, owner: Owner, peer: Peer) -> None:
         self._owner = owner
-        self._peer_of = peer_of
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._scanned = 0
@@ -66,8 +82,14 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._drain_timer: asyncio.TimerHandle | None = None
+        self._line_timer: asyncio.TimerHandle | None = None
+        self._held_bytes = 0
+        self._in_line = False
+        self._in_turn_to_read = False
+        self._paid = False
         self._ended = False
-        self.peer: Peer | None = None
+        self._gone = False
+        self.peer = peer
 
     # --- asyncio.Protocol ---
 
@@ -75,16 +97,34 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
-        try:
-            self.peer = self._peer_of(transport)
-        except OSError:
-            transport.abort()
-            return
         self._admitting = self._loop.create_task(self._admit(self.peer))
+        self._line_timer = self._loop.call_later(LINE_TIMEOUT_S, self._cut_half_open)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while True:
+        self._split()
+        if len(self._buffer) >= MAX_LINE_BYTES and b"\n" not in self._buffer[:MAX_LINE_BYTES]:
+            self._refuse_long_line()
+        self._pump()
+        turns = self._owner.dispatcher.service.turns
+        cost = LIGHT if len(data) <= LONG_LINE_BYTES else HEAVY // 2
+        if not turns.try_take(self.peer.uid, cost):
+            # What this user sends is looked at in turn, too: until then nothing more is read.
+            self._in_turn_to_read = True
+            turns.call_in_turn(self.peer.uid, cost, self._read_on)
+        self._throttle()
+        self._account()
+
+    def _read_on(self) -> None:
+        self._in_turn_to_read = False
+        self._throttle()
+
+    def _split(self) -> None:
+        """Cut whole lines off what was read, as many as may wait."""
+        while len(self._lines) < MAX_PENDING:
+            if self._buffer[:1].isspace():
+                self._buffer = self._buffer.lstrip()
+                self._scanned = 0
             end = self._buffer.find(b"\n", self._scanned)
             if end < 0:
                 self._scanned = len(self._buffer)
@@ -94,13 +134,10 @@ class Connection(asyncio.Protocol):
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
             self._scanned = 0
-            if line.strip():
-                self._lines.append(line)
-                self._lines_bytes += len(line)
-        if len(self._buffer) >= MAX_LINE_BYTES:
-            self._refuse_long_line()
-        self._pump()
-        self._throttle()
+            self._lines.append(line)
+            self._lines_bytes += len(line)
+            self._stop_line_timer()
+        self._watch_line()
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -111,11 +148,16 @@ class Connection(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._gone = True
         for subscription in self._subscriptions:
             self._owner.dispatcher.service.watchers.remove(subscription)
         self._subscriptions.clear()
         self._ended = True
         self._lines.clear()
+        self._lines_bytes = 0
+        self._buffer.clear()
+        self._account()
+        self._stop_line_timer()
         if self._admitting is not None:
             self._admitting.cancel()
         if self._drain_timer is not None:
@@ -144,8 +186,8 @@ class Connection(asyncio.Protocol):
             return
         if self._subscriptions:
             raise InvalidParams("this connection watches already: open another one for another watch")
-        self._subscriptions.append(subscription)
         self._owner.dispatcher.service.watchers.add(subscription)
+        self._subscriptions.append(subscription)
 
     def send_tasks(self, tasks: list[Task]) -> None:
         """Send notifications, one a task."""
@@ -172,30 +214,84 @@ class Connection(asyncio.Protocol):
         try:
             self._caller = await self._owner.admit(peer)
         except AutodlError as error:
-            self._send(self._greeting() + error_reply(None, error))
+            self._send(greeting_of(self._owner.version) + error_reply(None, error))
             self.close()
             return
-        self._send(self._greeting())
+        self._send(greeting_of(self._owner.version))
         self._pump()
 
     def _pump(self) -> None:
         """Start requests in their order, as many as may be under way."""
         if self._caller is None:
             return
-        while self._lines and len(self._pending) < MAX_PENDING and self._writable and not self._question_runs():
-            line = self._lines.popleft()
-            self._lines_bytes -= len(line)
-            started = self._owner.dispatcher.start(line, self._caller, self, frozenset(self._changes))
-            if started.changes:
-                self._changes.add(started.reply)
-                started.reply.add_done_callback(self._changes.discard)
-            else:
-                self._question = started.reply
-            self._pending.append(started.reply)
-            started.reply.add_done_callback(self._reply)
+        turns = self._owner.dispatcher.service.turns
+        uid = self._caller.uid
+        while self._may_start():
+            cost = HEAVY if len(self._lines[0]) > LONG_LINE_BYTES else LIGHT
+            if not self._paid and not turns.try_begin(uid, cost):
+                self._in_line = True
+                turns.call_to_begin(uid, cost, self._take_turn)
+                break
+            self._paid = False
+            began_mono = time.monotonic()
+            self._start(self._lines.popleft(), self._caller)
+            if cost == HEAVY:
+                turns.charge(uid, time.monotonic() - began_mono)
+            if len(self._lines) < MAX_PENDING:
+                self._split()
         self._throttle()
+        self._account()
         if self._ended and not self._lines and not self._pending and not self._subscriptions:
             self.close()
+
+    def _may_start(self) -> bool:
+        """Return whether a line is there that may begin now, but for its user's turn."""
+        if not self._lines or self._in_line or not self._writable:
+            return False
+        return len(self._pending) < MAX_PENDING and not self._question_runs()
+
+    def _take_turn(self) -> None:
+        self._in_line = False
+        self._paid = True
+        self._pump()
+        if self._paid:  # it does not go on after all: the peer is gone, or reads nothing
+            self._paid = False
+            self._owner.dispatcher.service.turns.ended(self.peer.uid)
+
+    def _start(self, line: bytes, caller: Caller) -> None:
+        self._lines_bytes -= len(line)
+        started = self._owner.dispatcher.start(line, caller, self, frozenset(self._changes))
+        if started.changes:
+            self._changes.add(started.reply)
+            started.reply.add_done_callback(self._changes.discard)
+        else:
+            self._question = started.reply
+        self._pending.append(started.reply)
+        started.reply.add_done_callback(lambda _: self._owner.dispatcher.service.turns.ended(caller.uid))
+        started.reply.add_done_callback(self._reply)
+
+    def _account(self) -> None:
+        """Say what this connection holds of our memory; whose user's connections hold too much loses this one."""
+        unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        held = 0 if self._gone else len(self._buffer) + self._lines_bytes + unsent
+        change, self._held_bytes = held - self._held_bytes, held
+        if change and self._owner.hold(self.peer, change) and change > 0:
+            self.abort()
+
+    def _cut_half_open(self) -> None:
+        """Half a line, or none at all, for a minute."""
+        self._line_timer = None
+        self.abort()
+
+    def _watch_line(self) -> None:
+        """Half a line is to be followed by the rest soon, where we read at all."""
+        if self._line_timer is None and self._reading and self._buffer and len(self._lines) < MAX_PENDING:
+            self._line_timer = self._loop.call_later(LINE_TIMEOUT_S, self._cut_half_open)
+
+    def _stop_line_timer(self) -> None:
+        if self._line_timer is not None:
+            self._line_timer.cancel()
+            self._line_timer = None
 
     def _question_runs(self) -> bool:
         """Answers can be long: one is made at a time, and none while the peer doesn't read."""
@@ -216,22 +312,23 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         full = len(self._lines) + len(self._pending) >= MAX_PENDING or self._lines_bytes >= MAX_PENDING_BYTES
+        full = full or self._in_turn_to_read
         if full and self._reading:
             self._transport.pause_reading()
             self._reading = False
+            self._stop_line_timer()
         elif not full and not self._reading:
             self._transport.resume_reading()
             self._reading = True
+            self._watch_line()
 
     def _refuse_long_line(self) -> None:
         self._buffer.clear()
         self._send(error_reply(None, LineTooLong(f"a line may have at most {MAX_LINE_BYTES} bytes")))
         self.close()
 
-    def _greeting(self) -> bytes:
-        greeting = Greeting(protocol=PROTOCOL_VERSION, version=self._owner.version)
-        return dumps({"jsonrpc": "2.0", "method": "hello", "params": to_json(greeting)})
-
     def _send(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+            if not self._writable:
+                self._account()

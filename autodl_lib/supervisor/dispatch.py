@@ -12,11 +12,13 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
-from autodl_lib.contract.codec import RequestRefused, RpcId, decode_request, dumps, to_json
+from autodl_lib.contract.codec import RequestRefused, RpcId, decode_request, dumps
 from autodl_lib.contract.errors import AutodlError, InternalError, NotAllowed, ShuttingDown
 from autodl_lib.contract.requests import Access, Request
 from autodl_lib.contract.task import Task
 from autodl_lib.supervisor.access import Caller
+from autodl_lib.supervisor.encoding import encode_reply
+from autodl_lib.supervisor.fair_turns import Pace
 from autodl_lib.supervisor.handlers.context import Call, Service
 from autodl_lib.supervisor.handlers.table import HANDLERS
 from autodl_lib.supervisor.watchers import Subscription
@@ -78,15 +80,17 @@ class Dispatcher:
                 raise NotAllowed(f"{request.method} is for administrators")
             if changes:
                 await asyncio.wait(changes)
+            pace = Pace(self.service.turns, caller.uid)
             call = Call(
                 service=self.service,
                 caller=caller,
+                pace=pace,
                 subscribe=stream.subscribe,
                 send_tasks=stream.send_tasks,
                 writable=stream.is_writable,
             )
             result = await HANDLERS[type(request)](call, request)
-            return dumps({"jsonrpc": "2.0", "id": rpc_id, "result": to_json(result)})
+            return await encode_reply(rpc_id, result, pace)
         except AutodlError as error:
             if isinstance(error, InternalError):
                 logger.error("%s failed: %s", request.method, error, exc_info=error, extra={"event": "defect"})

@@ -109,6 +109,11 @@ class HostLedger:
         """Return the hosts on which a worker has a lease whose URL is there: another one costs nothing."""
         return self._of_worker[worker].keys() if worker in self._of_worker else frozenset()
 
+    def is_awaited(self, lease: str) -> bool:
+        """Return whether a lease has been sent a grant that was not answered yet."""
+        entry = self._entries.get(lease)
+        return entry is not None and entry.awaited
+
     def is_empty(self) -> bool:
         """Return whether nothing is held at all."""
         return not (self._entries or self._hosts or self._of_worker)

@@ -3,6 +3,8 @@
 Runs as: the supervisor.  Talks to: local processes.
 Security: who connects is read from the kernel at once (SO_PEERCRED). The socket's mode lets every user in
 under root and the owner alone otherwise; Access decides the rest.
+Connections are accepted a few in each round of the loop; who is too many is told so and closed before anything is
+made for them. Half of what one user may have is left to others while many are connected, and a few places to root.
 Invariants: a socket that another daemon answers on is never taken away from it; a stale one is replaced.
 """
 
@@ -15,6 +17,7 @@ import logging
 import os
 import socket
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -24,15 +27,34 @@ from autodl_lib.contract.errors import AlreadyRunning, BadSettings, Busy
 from autodl_lib.contract.task import Uid
 from autodl_lib.privilege.peer import Peer, peer_of
 from autodl_lib.supervisor.access import Access, Caller
-from autodl_lib.supervisor.connection import Connection
-from autodl_lib.supervisor.dispatch import Dispatcher
+from autodl_lib.supervisor.connection import Connection, greeting_of
+from autodl_lib.supervisor.dispatch import Dispatcher, error_reply
 
 MAX_CONNECTIONS = 2000
 MAX_CONNECTIONS_PER_UID = 250
+CROWDED = 1500
+MAX_WHEN_CROWDED = 25
+"""While so many are connected, nobody gets more than this."""
+
+KEPT_FOR_ROOT = 20
+MAX_HELD_BYTES_PER_UID = 64 * 1024 * 1024
+"""What all connections of a user may hold together of requests not answered and answers not read."""
+
+NEW_PER_S = 300.0
+NEW_BURST = 1000.0
+"""A user may connect so often, and so often at once; root may at any time."""
+
+ACCEPTED_PER_ROUND = 16
+_REFUSED_FOR_ONE = 8
+"""To refuse so many costs as much as to let one in."""
+
+ACCEPT_PAUSE_S = 0.5
 MAX_PATH_BYTES = 107
 """The longest path of a Unix socket (unix(7), sun_path)."""
 
 _BACKLOG = 512
+
+_TOO_MANY = error_reply(None, Busy("too many connections; close some, or try again"))
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +115,13 @@ class Listener:
         self._access = access
         self._connections: set[Connection] = set()
         self._per_uid: Counter[Uid] = Counter()
-        self._server: asyncio.AbstractServer | None = None
+        self._held_bytes: Counter[Uid] = Counter()
+        self._recent: dict[Uid, tuple[float, float]] = {}
+        self._listening: socket.socket | None = None
+        self._loop = asyncio.get_running_loop()
+        self._making: set[asyncio.Task[None]] = set()
         self.dispatcher = dispatcher
+        self._greeting = greeting_of(__version__)
         self.version = __version__
         self.on_change: Callable[[], None] = lambda: None
 
@@ -105,14 +132,16 @@ class Listener:
 
     async def start(self, listening: socket.socket) -> None:
         """Begin to accept."""
-        # Not create_unix_server: from Python 3.13 on that one removes the path at its end, which may be systemd's.
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._new_connection, sock=listening, backlog=_BACKLOG)
+        listening.setblocking(False)
+        listening.listen(_BACKLOG)
+        self._listening = listening
+        self._loop.add_reader(listening, self._accept)
 
     async def close(self) -> None:
         """Stop accepting, and close all connections when what they were sent is read."""
-        if self._server is not None:
-            self._server.close()
+        if self._listening is not None:
+            self._loop.remove_reader(self._listening)
+            self._listening = None
         for connection in list(self._connections):
             connection.close()
         await asyncio.sleep(0)
@@ -122,28 +151,104 @@ class Listener:
     async def admit(self, peer: Peer) -> Caller:
         """Return who a peer is.
 
-        Raises: NotAllowed, Busy.
+        Raises: NotAllowed.
         """
-        if len(self._connections) > MAX_CONNECTIONS or self._per_uid[peer.uid] > MAX_CONNECTIONS_PER_UID:
-            raise Busy("too many connections; close some, or try again")
         return await self._access.admit(peer)
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
-        if connection.peer is not None:
-            self._per_uid[connection.peer.uid] -= 1
+        _count(self._per_uid, connection.peer.uid, -1)
         self.on_change()
 
-    def _new_connection(self) -> Connection:
-        connection = Connection(self, self._peer_of)
-        self._connections.add(connection)
-        return connection
+    def hold(self, peer: Peer, change_bytes: int) -> bool:
+        """So many bytes more are kept for a peer; return whether that is too much for their user."""
+        _count(self._held_bytes, peer.uid, change_bytes)
+        return self._held_bytes[peer.uid] > MAX_HELD_BYTES_PER_UID
 
-    def _peer_of(self, transport: asyncio.BaseTransport) -> Peer:
-        peer = peer_of(transport.get_extra_info("socket"))
+    def _accept(self) -> None:
+        """Take a few of those that wait; the rest has its turn when everybody else had theirs."""
+        left = ACCEPTED_PER_ROUND * _REFUSED_FOR_ONE
+        while left > 0 and self._listening is not None:
+            try:
+                accepted, _ = self._listening.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            accepted.setblocking(False)
+            try:
+                peer = peer_of(accepted)
+            except OSError:
+                accepted.close()
+                continue
+            if self._is_full(peer.uid) or self._comes_too_often(peer.uid):
+                _refuse(accepted, self._greeting)
+                left -= 1
+            else:
+                self._make(accepted, peer)
+                left -= _REFUSED_FOR_ONE
+
+    def _is_full(self, uid: Uid) -> bool:
+        connected = len(self._connections)
+        if connected >= MAX_CONNECTIONS + (KEPT_FOR_ROOT if uid == 0 else 0):
+            return True
+        most = MAX_WHEN_CROWDED if connected >= CROWDED and uid != 0 else MAX_CONNECTIONS_PER_UID
+        return self._per_uid[uid] >= most
+
+    def _comes_too_often(self, uid: Uid) -> bool:
+        """Return whether a user has made more connections lately than anyone needs: each costs us something."""
+        if uid == 0:
+            return False
+        now = time.monotonic()
+        if len(self._recent) >= MAX_CONNECTIONS and uid not in self._recent:
+            self._recent.clear()
+        left, at = self._recent.get(uid, (NEW_BURST, now))
+        left = min(NEW_BURST, left + (now - at) * NEW_PER_S)
+        self._recent[uid] = (max(0.0, left - 1), now)
+        return left < 1
+
+    def _make(self, accepted: socket.socket, peer: Peer) -> None:
+        connection = Connection(self, peer)
+        self._connections.add(connection)
         self._per_uid[peer.uid] += 1
-        return peer
+
+        async def make() -> None:
+            try:
+                await self._loop.connect_accepted_socket(lambda: connection, accepted)
+            except OSError:
+                accepted.close()
+                self.closed(connection)
+
+        task = self._loop.create_task(make())
+        self._making.add(task)
+        task.add_done_callback(self._making.discard)
+
+    def _pause(self, error: OSError) -> None:
+        """No file descriptors or memory are left: who waits goes on waiting, and the loop does not spin."""
+        logger.error("can't accept connections: %s", error.strerror, extra={"event": "accept_failed"})
+        if self._listening is not None:
+            self._loop.remove_reader(self._listening)
+            self._loop.call_later(ACCEPT_PAUSE_S, self._accept_again)
+
+    def _accept_again(self) -> None:
+        if self._listening is not None:
+            self._loop.add_reader(self._listening, self._accept)
+
+
+def _refuse(accepted: socket.socket, greeting: bytes) -> None:
+    """Say that there are too many, as far as the peer's buffer takes it, and close."""
+    with contextlib.suppress(OSError):
+        accepted.send(greeting + _TOO_MANY, socket.MSG_NOSIGNAL)
+    accepted.close()
+
+
+def _count(counter: Counter[Uid], uid: Uid, change: int) -> None:
+    """Count more or less, and forget what is counted no more."""
+    counter[uid] += change
+    if not counter[uid]:
+        del counter[uid]
 
 
 def remove_socket(path: Path) -> None:

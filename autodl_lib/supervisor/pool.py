@@ -24,6 +24,7 @@ from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.contract.worker_messages import (
     Configure,
     Discard,
+    Grant,
     Halt,
     LeasePhase,
     Progress,
@@ -45,6 +46,7 @@ from autodl_lib.supervisor.worker_handle import Lease, Worker
 
 IDLE_TIMEOUT_S = 15.0
 HALT_TIMEOUT_S = 8.0
+GRANT_TIMEOUT_S = 10.0
 START_RETRY_S = 0.5
 KILL_TIMEOUT_S = 1.0
 BIND_TIMEOUT_S = 60.0
@@ -192,6 +194,8 @@ class Pool:
             worker, held = self._leases.get(lease.task_id, (None, None))
             if worker is not None and held is lease:
                 worker.send(order)
+                if isinstance(order, Grant):
+                    self._loop.call_later(GRANT_TIMEOUT_S, self._kill_if_unanswered, worker, lease, lease.grants)
 
     def discard(self, leftovers: list[Leftover], worker_key: str | None) -> None:
         """Have part files of one user's settled tasks removed, by a worker that lives or a new one."""
@@ -453,25 +457,24 @@ class Pool:
 
     def _kill_if_held(self, worker: Worker, lease: Lease) -> None:
         if lease.id in worker.leases:
-            logger.warning(
-                "worker %d does not let go of task %d and is killed",
-                worker.pid,
-                lease.task_id,
-                extra={"event": "worker_killed", "task_id": lease.task_id},
-            )
-            worker.kill()
+            self._kill(worker, f"does not let go of task {lease.task_id}", lease.task_id)
+
+    def _kill_if_unanswered(self, worker: Worker, lease: Lease, grants: int) -> None:
+        """Others may wait for the connections that a lower grant takes away."""
+        if lease.grants == grants and lease.id in worker.leases and self.allotments.hosts.is_awaited(lease.id):
+            self._kill(worker, f"does not answer a grant for task {lease.task_id}", lease.task_id)
 
     def _kill_silent(self) -> None:
         """Kill workers that have work and are stopped or hang: counted, not timed, since we may be stopped too."""
         for worker in self._workers.values():
             if worker.state is WorkerState.BUSY and worker.ask() >= ASKED_IN_VAIN:
-                logger.warning(
-                    "worker %d of uid %d does not answer and is killed",
-                    worker.pid,
-                    worker.uid,
-                    extra={"event": "worker_killed", "uid": worker.uid},
-                )
-                worker.kill()
+                self._kill(worker, "does not answer", None)
+
+    @staticmethod
+    def _kill(worker: Worker, why: str, task_id: TaskId | None) -> None:
+        extra = {"event": "worker_killed", "uid": worker.uid, "task_id": task_id}
+        logger.warning("worker %d of uid %d %s and is killed", worker.pid, worker.uid, why, extra=extra)
+        worker.kill()
 
     def _kill_if_unbound(self, worker: Worker) -> None:
         if worker.state is WorkerState.SPAWNED:

@@ -2,7 +2,8 @@
 
 Runs as: the supervisor.  Talks to: the store (what commits changed), the pool's live figures, connections.
 Invariants: what waits for a slow follower are task numbers, each once, in the order of their first change,
-never messages, so it is bounded by the tasks; a follower may miss a state in between, never the last one.
+never messages, and of those MAX_DIRTY: where more have changed, the follower's tasks are gone through instead. A
+follower may miss a state in between, never the last one. A user has MAX_PER_USER followers at most.
 """
 
 from __future__ import annotations
@@ -10,20 +11,33 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
+from autodl_lib.contract.errors import Busy
+from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.store.rows import Moved
 
 FLUSH_DELAY_S = 0.05
 PROGRESS_INTERVAL_S = 0.25
+MAX_DIRTY = 2000
+MAX_PER_USER = 64
 _CHUNK = 200
+
+Page = Callable[[Uid | None, Sequence[TaskState], int, int], list[Task]]
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
 class Subscription:
-    """One follower: of some tasks (`ids`), of all tasks of `uid`, or (both None) of all tasks."""
+    """One follower, of user `owner`: of some tasks (`ids`), of all tasks of `uid`, or (both None) of all tasks.
 
+    `walked`: too many have changed, so all are gone through, up to this number so far; those that were settled
+    before `walk_began` have not changed. `held`: nothing is sent yet.
+    """
+
+    owner: Uid
     ids: set[TaskId] | None
     uid: Uid | None
     progress: bool
@@ -32,6 +46,25 @@ class Subscription:
     dirty: dict[TaskId, None] = dataclasses.field(default_factory=dict)
     flush: asyncio.TimerHandle | None = None
     flushed_mono: float = 0.0
+    held: bool = True
+    walked: TaskId | None = None
+    walk_began: float = 0.0
+    walk_again: bool = False
+
+    def note(self, task_ids: Iterable[TaskId]) -> None:
+        """Take in what has changed."""
+        self.dirty.update(dict.fromkeys(task_ids))
+        if self.ids is None and len(self.dirty) > MAX_DIRTY:
+            self.dirty.clear()
+            if self.walked is None:
+                self.walked, self.walk_began = TaskId(0), time.time() - 1.0
+            else:
+                self.walk_again = True
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything to send."""
+        return bool(self.dirty) or self.walked is not None
 
     def concerns(self, task_id: TaskId, uid: Uid) -> bool:
         """Return whether a task is one of those followed."""
@@ -43,22 +76,39 @@ class Subscription:
 class Watchers:
     """All followers."""
 
-    def __init__(self, view: Callable[[TaskId], Task | None], running: Callable[[], Iterable[TaskId]]) -> None:
-        """`view` returns a task as it is now; `running` the tasks whose figures move."""
+    def __init__(
+        self, view: Callable[[TaskId], Task | None], running: Callable[[], Iterable[TaskId]], page: Page
+    ) -> None:
+        """`view` returns a task as it is now; `running` the tasks whose figures move; `page` is the reader's."""
         self._view = view
         self._running = running
+        self._page = page
+        self._per_user: Counter[Uid] = Counter()
         self._loop = asyncio.get_running_loop()
         self._subscriptions: set[Subscription] = set()
         self._progress_timer: asyncio.TimerHandle | None = None
 
     def add(self, subscription: Subscription) -> None:
-        """Begin to tell a follower."""
+        """Begin to note what a follower is to be told.
+
+        Raises: Busy.
+        """
+        if self._per_user[subscription.owner] >= MAX_PER_USER:
+            raise Busy(f"you watch {MAX_PER_USER} times already, which is the most; end some")
+        self._per_user[subscription.owner] += 1
         self._subscriptions.add(subscription)
         self._arm_progress()
 
+    def release(self, subscription: Subscription) -> None:
+        """Begin to tell a follower."""
+        subscription.held = False
+        self._schedule(subscription)
+
     def remove(self, subscription: Subscription) -> None:
         """Stop telling a follower."""
-        self._subscriptions.discard(subscription)
+        if subscription in self._subscriptions:
+            self._subscriptions.discard(subscription)
+            self._per_user[subscription.owner] -= 1
         if subscription.flush is not None:
             subscription.flush.cancel()
 
@@ -72,12 +122,22 @@ class Watchers:
     def committed(self, moved: list[Moved]) -> None:
         """Take in what a commit changed."""
         self._arm_progress()
+        if not self._subscriptions:
+            return
+        changed: dict[TaskId, None] = {}
+        of_user: dict[Uid, dict[TaskId, None]] = {}
+        unnamed = False
+        for move in moved:
+            if move.id is None:
+                unnamed = True
+            else:
+                changed[move.id] = None
+                of_user.setdefault(move.uid, {})[move.id] = None
         for subscription in self._subscriptions:
-            for move in moved:
-                if move.id is None:
-                    subscription.dirty.update(dict.fromkeys(subscription.ids or ()))
-                elif subscription.concerns(move.id, move.uid):
-                    subscription.dirty[move.id] = None
+            if subscription.ids is not None:
+                subscription.note(subscription.ids if unnamed else subscription.ids & changed.keys())
+            else:
+                subscription.note(changed if subscription.uid is None else of_user.get(subscription.uid, ()))
             self._schedule(subscription)
 
     def resume(self, subscription: Subscription) -> None:
@@ -85,7 +145,8 @@ class Watchers:
         self._schedule(subscription)
 
     def _schedule(self, subscription: Subscription) -> None:
-        if subscription.dirty and subscription.flush is None and subscription.writable():
+        idle = subscription.flush is None and not subscription.held
+        if idle and subscription.has_news and subscription.writable():
             # The first change after a quiet time goes out at once, a burst in bundles.
             due_mono = subscription.flushed_mono + FLUSH_DELAY_S
             subscription.flush = self._loop.call_at(due_mono, self._flush, subscription)
@@ -98,10 +159,25 @@ class Watchers:
         chunk = list(itertools.islice(subscription.dirty, _CHUNK))
         for task_id in chunk:
             del subscription.dirty[task_id]
+        if not chunk and subscription.walked is not None:
+            chunk = self._walk(subscription)
         tasks = [task for task_id in chunk if (task := self._view(task_id)) is not None]
         if tasks:
             subscription.send(tasks)
         self._schedule(subscription)
+
+    def _walk(self, subscription: Subscription) -> list[TaskId]:
+        """Return the next of a follower's tasks that may have changed."""
+        assert subscription.walked is not None
+        page = self._page(subscription.uid, (), subscription.walked, _CHUNK)
+        if len(page) == _CHUNK:
+            subscription.walked = page[-1].id
+        elif subscription.walk_again:
+            subscription.walked, subscription.walk_again = TaskId(0), False
+        else:
+            subscription.walked = None
+        since = subscription.walk_began
+        return [task.id for task in page if task.finished_at is None or task.finished_at >= since]
 
     def _arm_progress(self) -> None:
         """Tick while somebody follows figures that move; nobody or nothing: no timer."""
@@ -117,13 +193,13 @@ class Watchers:
             if not subscription.progress:
                 continue
             if subscription.ids is not None:
-                subscription.dirty.update(dict.fromkeys(subscription.ids.intersection(running)))
+                subscription.note(subscription.ids.intersection(running))
             else:
                 mine = [
                     task_id
                     for task_id in running
                     if (task := self._view(task_id)) is not None and subscription.concerns(task_id, task.uid)
                 ]
-                subscription.dirty.update(dict.fromkeys(mine))
+                subscription.note(mine)
             self._schedule(subscription)
         self._arm_progress()

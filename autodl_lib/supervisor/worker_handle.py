@@ -34,6 +34,7 @@ from autodl_lib.contract.worker_messages import (
     Report,
     WorkerState,
 )
+from autodl_lib.store.rows import Actor
 
 OUTBOX_LIMIT_BYTES = 8 * 1024 * 1024
 MAX_REPORTS_PER_LEASE = 200
@@ -50,7 +51,8 @@ class ReportRefused(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Lease:
-    """One assignment; `outcome` is what its owner has asked for meanwhile (PAUSE, CANCEL, CLEAR or INTERRUPT).
+    """One assignment; `outcome` is what its owner has asked for meanwhile (PAUSE, CANCEL, CLEAR or INTERRUPT),
+    `actor` who that was.
 
     `sources` is the host of its URL and of each mirror, `connections` what it wants there, `limit_rate_bps`
     its own limit; `grants` counts the grants that it was sent.
@@ -73,6 +75,7 @@ class Lease:
     assigned_at: float = field(default_factory=time.time)
     begun_mono: float = field(default_factory=time.monotonic)
     outcome: TaskEvent | None = None
+    actor: Actor | None = None
     halting: bool = False
     reports: int = 0
     size_bytes: int = 0

@@ -26,9 +26,10 @@ class Wire:
 
     def __init__(self, path: Path | str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(PATIENCE_S)
         try:
+            # First of all: under a timeout, connecting fails at once where many come at the same time.
             self._socket.connect(str(path))
+            self._socket.settimeout(PATIENCE_S)
             self._lines = self._socket.makefile("rb")
             greeting = self.read()
             if greeting is None:
@@ -92,9 +93,9 @@ class Wire:
         """
         number = self.ask(method, **params)
         document = self.reply()
-        assert document["id"] == number, document
-        if "error" in document:
+        if "error" in document and document["id"] in (number, None):  # the latter: before it was read at all
             raise Refused(document["error"])
+        assert document["id"] == number, document
         return document["result"]
 
     def tasks(self) -> Iterator[dict[str, Any]]:

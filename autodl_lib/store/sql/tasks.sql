@@ -153,6 +153,12 @@ SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_
        error_code, error_message, created_at, started_at, finished_at, retry_at
 FROM task WHERE uid = ? AND state = ? AND id > ? ORDER BY id LIMIT ?
 
+-- name: ids_of_state
+SELECT id FROM task WHERE uid = ? AND state = ? ORDER BY id LIMIT ?
+
+-- name: ids_of_all
+SELECT id FROM task WHERE state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?
+
 -- name: page_of_all
 SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_total, attempts, http_status,
        error_code, error_message, created_at, started_at, finished_at, retry_at

@@ -18,11 +18,15 @@ from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.privilege.accounts import find_account_by_name
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.access import Caller
+from autodl_lib.supervisor.fair_turns import FairTurns, Pace
 from autodl_lib.supervisor.pool import Pool
 from autodl_lib.supervisor.rate_limits import RateLimits
 from autodl_lib.supervisor.runner import Runner
 from autodl_lib.supervisor.user_limits import UserLimits
 from autodl_lib.supervisor.watchers import Subscription, Watchers
+
+_PIECE = 200
+"""Tasks that are looked at in one go, some milliseconds."""
 
 
 @dataclass(slots=True)
@@ -38,9 +42,13 @@ class Service:
     watchers: Watchers = field(init=False)
     adding: Counter[Uid] = field(default_factory=Counter)
     """How many tasks each user is having queued at this moment."""
+    bulk: dict[Uid, asyncio.Lock] = field(default_factory=dict)
+    """Who is having many queued: their adds go one after the other, so that others' changes get in between."""
+    turns: FairTurns = field(init=False)
 
     def __post_init__(self) -> None:
-        self.watchers = Watchers(self.view, self.pool.transferring)
+        self.turns = FairTurns()
+        self.watchers = Watchers(self.view, self.pool.transferring, self.store.read.page)
         self.store.listen(self.watchers.committed)
 
     def view(self, task_id: TaskId, viewer: Uid | None = None) -> Task | None:
@@ -73,7 +81,9 @@ class Call:
 
     service: Service
     caller: Caller
+    pace: Pace
     subscribe: Callable[[Subscription], None]
+    """Raises InvalidParams, Busy."""
     send_tasks: Callable[[list[Task]], None]
     writable: Callable[[], bool]
 
@@ -86,6 +96,18 @@ class Call:
         if task is None:
             raise NoSuchTask(f"no such task: {task_id}")
         return task
+
+    async def visible_all(self, task_ids: Sequence[int]) -> list[Task]:
+        """Return tasks that all exist for the caller, each once.
+
+        Raises: NoSuchTask.
+        """
+        tasks = []
+        for number, task_id in enumerate(dict.fromkeys(task_ids), start=1):
+            if number % _PIECE == 0:
+                await self.pace.next()
+            tasks.append(self.visible(TaskId(task_id)))
+        return tasks
 
     def log_change(self, action: str, ids: Sequence[int] = (), detail: str = "") -> None:
         """Log what the caller has changed."""

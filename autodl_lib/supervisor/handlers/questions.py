@@ -11,13 +11,18 @@ from autodl_lib.contract.errors import InvalidParams
 from autodl_lib.contract.replies import EventPage, Explanation, Statistics, TaskLog, TaskPage, Watching
 from autodl_lib.contract.requests import Explain, History, List, Log, Stats, Status, Watch
 from autodl_lib.contract.states import SETTLED, TaskState
-from autodl_lib.contract.task import Task, TaskId
+from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.contract.urls import redact_url
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.handlers.explaining import reason_of
 from autodl_lib.supervisor.watchers import Subscription
 
 _FIRST_PICTURE = 1000
+_PIECE = 200
+"""Tasks that are read in one go, some milliseconds."""
+
+_MAX_PAGE_LENGTH = 2 * 1024 * 1024
+"""A page ends where its URLs and folders are so long together: who does not read it holds that much of our memory."""
 
 
 async def status(call: Call, request: Status) -> Task:
@@ -29,9 +34,20 @@ async def list_tasks(call: Call, request: List) -> TaskPage:
     """Show a page of tasks."""
     uid = call.scope(request.all)
     service = call.service
-    tasks = service.store.read.page(uid, request.states, request.after, request.limit)
-    page = tuple(shown(call, service.with_live_figures(task)) for task in tasks)
-    return TaskPage(tasks=page, next=page[-1].id if len(page) == request.limit else None)
+    page: list[Task] = []
+    length = 0
+    after = request.after
+    while len(page) < request.limit and length < _MAX_PAGE_LENGTH:
+        if page:
+            await call.pace.next()
+        wanted = min(_PIECE, request.limit - len(page))
+        piece = service.store.read.page(uid, request.states, after, wanted)
+        page += [shown(call, service.with_live_figures(task)) for task in piece]
+        length += sum(len(task.url) + len(task.dir) for task in piece)
+        if len(piece) < wanted:
+            return TaskPage(tasks=tuple(page), next=None)
+        after = piece[-1].id
+    return TaskPage(tasks=tuple(page), next=after)
 
 
 async def log(call: Call, request: Log) -> TaskLog:
@@ -61,25 +77,45 @@ async def stats(call: Call, request: Stats) -> Statistics:
 
 async def watch(call: Call, request: Watch) -> Watching:
     """Show tasks as they are, then whenever they change."""
-    if request.ids is not None:
-        tasks = [call.visible(TaskId(task_id)) for task_id in dict.fromkeys(request.ids)]
-        ids: set[TaskId] | None = {task.id for task in tasks}
-        uid = None
-    else:
+    if request.ids is None:
         uid = call.scope(request.all)
         ids = None
-        # Those that move come first; of a long queue, its head: a follower counts the rest by `stats`.
-        store = call.service.store
-        page = store.read.page(uid, [TaskState.DOWNLOADING, TaskState.RETRYING], 0, _FIRST_PICTURE)
-        page += store.read.page(uid, [TaskState.ENQUEUED, TaskState.PAUSED], 0, _FIRST_PICTURE)
-        tasks = [call.service.with_live_figures(task) for task in page]
+    else:
+        uid = None
+        ids = {task.id for task in await call.visible_all(request.ids)}
 
     def send(changed: list[Task]) -> None:
         call.send_tasks([shown(call, task) for task in changed])
 
-    send(tasks)
-    call.subscribe(Subscription(ids=ids, uid=uid, progress=request.progress, send=send, writable=call.writable))
-    return Watching(tasks=len(tasks), settled=sum(1 for task in tasks if task.state in SETTLED))
+    subscription = Subscription(
+        owner=call.caller.uid, ids=ids, uid=uid, progress=request.progress, send=send, writable=call.writable
+    )
+    call.subscribe(subscription)
+    try:
+        states: list[TaskState] = []
+        for piece in _first_picture(call, request, uid):
+            if states:
+                await call.pace.next()
+            tasks = [task for task_id in piece if (task := call.service.view(task_id)) is not None]
+            send(tasks)
+            states += [task.state for task in tasks]
+    finally:
+        call.service.watchers.release(subscription)
+    return Watching(tasks=len(states), settled=sum(1 for state in states if state in SETTLED))
+
+
+def _first_picture(call: Call, request: Watch, uid: Uid | None) -> list[list[TaskId]]:
+    """Return the tasks to begin with, in pieces.
+
+    Those that move come first; of a long queue, its head: a follower counts the rest by `stats`.
+    """
+    if request.ids is not None:
+        first = [TaskId(task_id) for task_id in dict.fromkeys(request.ids)]
+    else:
+        read = call.service.store.read
+        first = read.page_ids(uid, [TaskState.DOWNLOADING, TaskState.RETRYING], _FIRST_PICTURE)
+        first += read.page_ids(uid, [TaskState.ENQUEUED, TaskState.PAUSED], _FIRST_PICTURE)
+    return [first[start : start + _PIECE] for start in range(0, len(first), _PIECE)]
 
 
 async def history(call: Call, request: History) -> EventPage:

@@ -5,6 +5,7 @@ Runs as: the supervisor.  Talks to: the store.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import fields
 
 from autodl_lib.contract.errors import InvalidParams, QueueFull
@@ -21,35 +22,40 @@ _WAITING_STATES = (TaskState.ENQUEUED, TaskState.RETRYING, TaskState.PAUSED)
 
 MAX_HEADERS_LENGTH = 32768
 
+_PIECE = 200
+"""URLs that are checked in one go, some milliseconds."""
+
 
 async def add(call: Call, request: Add) -> Ids:
     """Queue URLs; the reply is sent when they are on disk."""
     options = options_of(request)
     _check(request, options)
-    hosts = [check_url(url) for url in request.urls]
+    bulk = call.service.bulk
+    uid = call.caller.uid
+    if len(request.urls) <= _PIECE and uid not in bulk:
+        return await _add(call, request, options)
+    lock = bulk.setdefault(uid, asyncio.Lock())
+    try:
+        async with lock:
+            return await _add(call, request, options)
+    finally:
+        if not lock.locked():
+            bulk.pop(uid, None)
+
+
+async def _add(call: Call, request: Add, options: TransferOptions) -> Ids:
+    tasks = []
+    call.pace.begin()
+    for start in range(0, len(request.urls), _PIECE):
+        if start:
+            await call.pace.next()
+        tasks += [_task(call, request, options, url) for url in request.urls[start : start + _PIECE]]
     adding = call.service.adding
     counters = call.service.store.counters
     queued = sum(counters.count(call.caller.uid, state) for state in _WAITING_STATES) + adding[call.caller.uid]
     most = call.service.users.of(call.caller.uid).queued
-    if queued + len(request.urls) > most:
+    if queued + len(tasks) > most:
         raise QueueFull(f"you have {queued} tasks queued, and {most} is the most: wait, or clear some")
-    tasks = [
-        NewTask(
-            uid=call.caller.uid,
-            owner=call.caller.name,
-            url=url,
-            host=host,
-            dir=request.dir,
-            output=request.output,
-            headers=request.headers,
-            limit_rate_bps=request.limit_rate_bps,
-            on_conflict=request.on_conflict,
-            priority=request.priority,
-            paused=request.paused,
-            options=options,
-        )
-        for url, host in zip(request.urls, hosts, strict=True)
-    ]
     adding[call.caller.uid] += len(tasks)
     actor = call.caller.actor
     try:
@@ -58,6 +64,23 @@ async def add(call: Call, request: Add) -> Ids:
         adding[call.caller.uid] -= len(tasks)
     call.log_change("add", ids)
     return Ids(ids=tuple(ids))
+
+
+def _task(call: Call, request: Add, options: TransferOptions, url: str) -> NewTask:
+    return NewTask(
+        uid=call.caller.uid,
+        owner=call.caller.name,
+        url=url,
+        host=check_url(url),
+        dir=request.dir,
+        output=request.output,
+        headers=request.headers,
+        limit_rate_bps=request.limit_rate_bps,
+        on_conflict=request.on_conflict,
+        priority=request.priority,
+        paused=request.paused,
+        options=options,
+    )
 
 
 def options_of(request: Add) -> TransferOptions:
