@@ -23,7 +23,6 @@ def _run_daemon(
 ) -> int:
     # The command line may not import the supervisor; this module, which is in neither layer, joins them.
     from autodl_lib.supervisor.main import run
-
     from autodl_lib.supervisor.options import DaemonOptions
 
     options = DaemonOptions(
