@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autodl_lib.contract.task import Uid
@@ -35,10 +35,13 @@ class AuditLog:
     """Writes the lines."""
 
     def __init__(self) -> None:
+        self.on_change: Callable[[int], None] = lambda _: None
+        """Told of how many tasks each change was, or 1."""
         self._budgets: dict[Uid, _Budget] = {}
 
     def changed(self, actor: Actor, action: str, ids: Sequence[int] = (), detail: str = "") -> None:
         """Somebody has changed tasks (`ids`), or something else that `detail` names."""
+        self.on_change(max(1, len(ids)))
         suppressed = self._pay(actor.uid)
         if suppressed is None:
             return

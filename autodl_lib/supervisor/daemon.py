@@ -84,6 +84,7 @@ class Daemon:
         self._listener = Listener(self._access, self._dispatcher)
         self._network = NetworkWatch(self._runner.network_came)
         self._housekeeper = Housekeeper(self._store, settings.history)
+        self._runner.audit.on_change = self._housekeeper.changed
         self._learning: asyncio.Task[None] | None = None
         self._manager = setup.manager
         self._status = StatusLine(self._manager, self._status_words)

@@ -9,22 +9,37 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 
 from autodl_lib.contract.errors import AutodlError
 from autodl_lib.contract.settings import HistorySection
+from autodl_lib.contract.states import SETTLED
 from autodl_lib.store.store import Store
+from autodl_lib.store.transaction import Transaction
 
 INTERVAL_S = 3600.0
+CHANGES_PER_ROUND = 20_000
+"""After so many changes it is time for a round, whatever the clock says: nobody fills the disk with history."""
+
+PAUSE_S = 0.02
 _BATCH = 500
 
 
 class Housekeeper:
-    """Forgets what is old, in small transactions, once an hour."""
+    """Forgets what is old or too much, in small transactions, once an hour and after many changes."""
 
     def __init__(self, store: Store, settings: HistorySection) -> None:
         self._store = store
         self._settings = settings
         self._task: asyncio.Task[None] | None = None
+        self._due = asyncio.Event()
+        self._changes = 0
+
+    def changed(self, count: int) -> None:
+        """So many changes were recorded."""
+        self._changes += count
+        if self._changes >= CHANGES_PER_ROUND:
+            self._due.set()
 
     def configure(self, settings: HistorySection) -> None:
         """Obey new settings from the next round on."""
@@ -41,12 +56,26 @@ class Housekeeper:
 
     async def _work(self) -> None:
         while True:
+            self._changes = 0
+            self._due.clear()
             with contextlib.suppress(AutodlError):
                 await self._store.write(lambda transaction: transaction.forget_responses())
-                before = time.time() - self._settings.keep_days * 86400
-                while await self._store.write(lambda transaction, at=before: transaction.forget_settled(at, _BATCH)):  # type: ignore[misc]
-                    await asyncio.sleep(0.05)
-            await asyncio.sleep(INTERVAL_S)
+                await self._forget()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), INTERVAL_S)
+
+    async def _forget(self) -> None:
+        keep = self._settings
+        before = time.time() - keep.keep_days * 86400
+        await self._repeat(lambda transaction: transaction.forget_settled(before, _BATCH))
+        for uid in self._store.counters.users_with(SETTLED):
+            await self._repeat(partial(Transaction.forget_settled_of, uid=uid, keep=keep.keep_tasks, limit=_BATCH))
+        for uid in self._store.read.owners_of_events():
+            await self._repeat(partial(Transaction.forget_events, uid=uid, keep=keep.keep_events, limit=_BATCH))
+
+    async def _repeat(self, forget: Callable[[Transaction], int]) -> None:
+        while await self._store.write(forget):
+            await asyncio.sleep(PAUSE_S)
 
 
 class IdleExit:

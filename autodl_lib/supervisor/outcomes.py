@@ -159,8 +159,8 @@ class Outcomes:
             transaction.apply(lease.task_id, _start(lease))
         description = _description(report, report.bytes_done, report.bytes_total, None)
         if report.bytes_done > lease.bytes_before:
-            # An attempt that nobody could report the end of (a crash) has left more than is known of.
-            lease.bytes_before, lease.streak, lease.stuck_since = report.bytes_done, 0, None
+            # There is progress: of this attempt, or of one that nobody could report the end of (a crash).
+            lease.streak, lease.stuck_since = 0, None
             description = dataclasses.replace(description, progressed=True)
         transaction.describe(lease.task_id, description)
 

@@ -131,6 +131,7 @@ class _Board:
     room: dict[str, int]
     idle: dict[Uid, list[str]] = field(default_factory=dict)
     busy_count: Counter[Uid] = field(default_factory=Counter)
+    reserved: Counter[Uid] = field(default_factory=Counter)
     started: Counter[Uid] = field(default_factory=Counter)
     busy_at: set[tuple[Uid, str]] = field(default_factory=set)
     short: Counter[str] = field(default_factory=Counter)
@@ -179,7 +180,7 @@ def _fill_slots(board: _Board, lines: dict[Uid, _Line]) -> None:
     while turns and board.free > 0:
         _, uid = heapq.heappop(turns)
         line = lines[uid]
-        if board.busy_count[uid] >= line.user.running_limit:
+        if board.busy_count[uid] + board.reserved[uid] >= line.user.running_limit:
             continue
         if line.lacks_connections(board.started[uid]):
             board.short[line.user.key] += _startable(board, line)
@@ -189,21 +190,25 @@ def _fill_slots(board: _Board, lines: dict[Uid, _Line]) -> None:
             _ask_for_room(board, line)
             continue
         _, task_id, host = head
-        if not _start(uid, task_id, board):
+        if _start(uid, task_id, board):
+            line.open.popleft()
+            board.busy_count[uid] += 1
+            board.started[uid] += 1
+            board.occupy(uid, host)
+        elif len(line.open) > board.reserved[uid] and _see_to_place(board):
+            board.reserved[uid] += 1  # so that nobody else takes this slot meanwhile
+        else:
             continue
-        line.open.popleft()
         board.free -= 1
-        board.busy_count[uid] += 1
-        board.started[uid] += 1
-        board.occupy(uid, host)
         heapq.heappush(turns, (_turn(board, line), uid))
 
 
 def _turn(board: _Board, line: _Line) -> tuple[float, float, int]:
     """Return what orders the turns; a start in this plan moves the user's pass on as the runner will."""
     user = line.user
-    passed = user.served + board.started[user.uid] / user.weight
-    return board.busy_count[user.uid] / user.weight, passed, user.last
+    reserved = board.reserved[user.uid]
+    passed = user.served + (board.started[user.uid] + reserved) / user.weight
+    return (board.busy_count[user.uid] + reserved) / user.weight, passed, user.last
 
 
 def _startable(board: _Board, line: _Line) -> int:
@@ -256,13 +261,18 @@ def _start(uid: Uid, task_id: TaskId, board: _Board) -> bool:
         board.places -= 1
         board.actions.append(SpawnWorker(uid=uid, task_id=task_id))
         return True
+    return False
+
+
+def _see_to_place(board: _Board) -> bool:
+    """See that a place becomes free for another user's worker; False where none can."""
     if board.promised > 0:
         board.promised -= 1  # a worker is on its way out: its place is the one to wait for
-        return False
+        return True
     for others in board.idle.values():
         if others:
             board.actions.append(RetireWorker(worker_key=others.pop()))
-            break
+            return True
     return False
 
 

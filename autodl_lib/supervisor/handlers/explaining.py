@@ -13,6 +13,7 @@ from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task
 from autodl_lib.contract.urls import check_url
+from autodl_lib.contract.worker_messages import LeasePhase
 from autodl_lib.supervisor.daily_bytes import next_day_at
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.host_ledger import user_key
@@ -83,7 +84,7 @@ def _why_waiting(call: Call, task: Task) -> str:
     reason = _closed_host(call, task) or _own_limit(call, task)
     if reason is not None:
         return reason
-    before = call.service.store.read.waiting_before(task)
+    before = _waiting_before(call, task)
     ahead = f"{before} of your tasks come before it" if before else "it is the next of your tasks"
     if call.service.pool.busy_num < call.service.runner.max_tasks_num:
         return f"It is about to start: {ahead}."
@@ -93,10 +94,16 @@ def _why_waiting(call: Call, task: Task) -> str:
     return f"It waits for a free place: {ahead}, and all places are taken."
 
 
+def _waiting_before(call: Call, task: Task) -> int:
+    """Return how many of their owner's tasks come before one, but for those that a worker is about to begin."""
+    handed_out = sum(1 for lease in call.service.pool.leases_of(task.uid) if lease.phase is LeasePhase.ASSIGNED)
+    return max(0, call.service.store.read.waiting_before(task) - handed_out)
+
+
 def _own_limit(call: Call, task: Task) -> str | None:
     """Say which limit of its owner keeps a task waiting, None where none does."""
     limits = call.service.users.of(task.uid)
-    before = call.service.store.read.waiting_before(task)
+    before = _waiting_before(call, task)
     busy = call.service.pool.busy_of(task.uid)
     if limits.running and busy >= limits.running:
         return (
