@@ -13,6 +13,7 @@ import sqlite3
 from pathlib import Path
 
 from autodl_lib.contract.errors import StoreUnusable
+from autodl_lib.contract.urls import redact_url
 from autodl_lib.store.statements import SQL, migrations
 
 APPLICATION_ID = 0x6175746F
@@ -36,6 +37,9 @@ def open_database(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.execute("PRAGMA cache_size = -8192")
+        # What is overwritten or deleted may be a secret.
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.create_function("redact_url", 1, redact_url, deterministic=True)
         _migrate(connection, path)
     except (sqlite3.Error, OSError) as error:
         raise StoreUnusable(_refusal(path, error)) from None

@@ -24,6 +24,8 @@ from autodl_lib.store.rows import Moved
 from autodl_lib.store.transaction import Transaction
 
 _MAX_BATCH = 2000
+_REST_S = 1.0
+"""After so long without work, the write-ahead log is emptied: secrets that were wiped from rows stand in it."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Writer:
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._numbering = numbering
+        self._has_log = True
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -72,7 +75,7 @@ class Writer:
     def _work(self) -> None:
         closing = False
         while not closing:
-            job = self._jobs.get()
+            job = self._next()
             batch = []
             while True:
                 if job is None:
@@ -88,7 +91,17 @@ class Writer:
             if batch:
                 self._commit(batch)
 
+    def _next(self) -> _Job | None:
+        if self._has_log:
+            with contextlib.suppress(queue.Empty):
+                return self._jobs.get(timeout=_REST_S)
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._has_log = False
+        return self._jobs.get()
+
     def _commit(self, batch: list[_Job]) -> None:
+        self._has_log = True
         connection = self._connection
         transaction = Transaction(connection, self._numbering)
         outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []

@@ -13,6 +13,7 @@ import pytest
 from support.accounts import User, accounts
 from support.daemon import QUICK, Daemon, MakeDaemon
 from support.nginx import Nginx
+from support.waiting import wait_until
 
 WORDS = {
     "URL password": "hunter-in-url",
@@ -58,6 +59,29 @@ def trusted(url: str, folder: Path, *, proxy: bool) -> dict[str, Any]:
         "mirrors": [f"http://name:{WORDS['mirror password']}@127.0.0.1:1/mirror"],
         **({"proxy": f"http://name:{WORDS['proxy password']}@127.0.0.1:1"} if proxy else {}),
     }
+
+
+def on_disk(daemon: Daemon) -> dict[str, list[str]]:
+    """Return which files of the state hold secrets; freed pages and the write-ahead log are in them too."""
+    files = [path for path in daemon.state_dir.iterdir() if path.is_file()]
+    return {path.name: found for path in files if (found := in_the_open(path.read_bytes()))}
+
+
+def test_no_byte_of_a_secret_is_left_on_disk_once_a_task_has_finished(
+    daemon: Daemon, nginx: Nginx, users: dict[str, User]
+) -> None:
+    """One that failed, was cancelled or cleared may be tried again, and keeps them until it is forgotten."""
+    alice, served = users["alice"], nginx.file("secrets/done.bin", 3000)
+    alice.call(daemon.socket, "pause")
+    [task_id] = alice.call(daemon.socket, "add", **trusted(served.url, alice.home, proxy=False))["ids"]
+    assert set().union(*on_disk(daemon).values()) == set(WORDS) - {"proxy password"}, "this test would not see them"
+    alice.call(daemon.socket, "resume")
+    task = daemon.await_state(task_id, "finished")
+    assert Path(task["dest"]).read_bytes() == served.data
+    wait_until(lambda: not on_disk(daemon), "they are wiped", seen=lambda: on_disk(daemon))
+    assert alice.call(daemon.socket, "status", id=task_id)["url"].startswith("http://***@")
+    daemon.stop()
+    assert on_disk(daemon) == {}
 
 
 def test_secrets_are_shown_to_their_owner_and_to_nobody_else(

@@ -12,7 +12,7 @@ SELECT state, uid, want FROM task WHERE id = ?
 UPDATE task
 SET state = :new_state,
     want = COALESCE(:want, want),
-    url = COALESCE(:url, url),
+    url = CASE WHEN :new_state = 'finished' THEN redact_url(url) ELSE COALESCE(:url, url) END,
     host = COALESCE(:host, host),
     headers = COALESCE(:headers, headers),
     options = COALESCE(:options, options),
