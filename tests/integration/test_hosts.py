@@ -26,7 +26,7 @@ def other() -> Iterator[MisbehavingServer]:
 
 
 def config(transfer: str) -> str:
-    return QUICK.replace("[transfer]", f"[transfer]\n{transfer}")
+    return QUICK.replace("connections = 1\n", f"{transfer}\n")
 
 
 def held_files(server: MisbehavingServer, count: int) -> list[str]:

@@ -15,7 +15,7 @@ from autodl_lib.contract.settings import SECTIONS, Settings, known_keys, setting
 FIXED = """
 max_tasks_num = 10
 [transfer]
-connections = 4
+connections = 8                  # per file, at most
 connections_per_host = 16
 connect_timeout_s = 30
 stall_timeout_s = 60
