@@ -19,6 +19,7 @@ from autodl_lib.supervisor.scheduler import (
     WorkerView,
     plan,
 )
+from autodl_lib.supervisor.strides import Strides
 
 HOST_LIMIT = 3
 HOSTS = ["a:80", "b:80", "c:80"]
@@ -221,3 +222,101 @@ def test_who_has_a_full_host_takes_no_more_of_it_ahead_while_another_user_waits_
         slots=1, workers=(worker,), leaving=0, users=(queue(1, 10), queue(2, 1)), host_limit=1, host_room={"host:80": 0}
     )
     assert plan(full) == []
+
+
+@given(st.integers(1, 40), st.dictionaries(st.integers(1, 5), st.integers(1, 6), min_size=1))
+def test_slots_are_shared_by_weight(slots: int, weights: dict[int, int]) -> None:
+    users = [
+        UserQueue(uid=Uid(uid), waiting=tasks(uid, slots), served=0, running_limit=100, weight=weight)
+        for uid, weight in weights.items()
+    ]
+    actions = plan(idle_pool(slots, users))
+    counts = Counter(action.uid for action in actions if isinstance(action, SpawnWorker))
+    assert sum(counts.values()) == slots
+    for uid, weight in weights.items():
+        fair = slots * weight / sum(weights.values())
+        # Less than the fair share only by what can't be divided: the others are no more than one of theirs ahead.
+        for other, weight_of_other in weights.items():
+            assert (counts[Uid(other)] - 1) / weight_of_other <= counts[Uid(uid)] / weight, (fair, counts)
+
+
+def test_turns_come_by_weight_where_there_is_one_slot() -> None:
+    strides = Strides()
+    weights = {Uid(1): 1, Uid(2): 3}
+    served: Counter[Uid] = Counter()
+    for _ in range(400):
+        users = []
+        for uid, weight in weights.items():
+            turn = strides.turn_of(uid)
+            users.append(
+                UserQueue(
+                    uid=uid,
+                    waiting=tasks(uid, 1),
+                    served=turn.served_pass,
+                    last=turn.last,
+                    running_limit=1,
+                    weight=weight,
+                )
+            )
+        [action] = plan(idle_pool(1, users))
+        assert isinstance(action, SpawnWorker)
+        strides.served(action.uid, weights[action.uid])
+        served[action.uid] += 1
+    assert served == {Uid(1): 100, Uid(2): 300}
+
+
+def test_who_comes_back_is_next_and_has_saved_nothing_up() -> None:
+    strides = Strides()
+    for _ in range(100):
+        strides.served(Uid(1), 1)
+        strides.served(Uid(2), 1)
+    first, second = strides.turn_of(Uid(1)), strides.turn_of(Uid(3))
+    assert (second.served_pass, second.last) < (first.served_pass, first.last)
+    strides.served(Uid(3), 1)
+    assert strides.turn_of(Uid(3)).served_pass >= first.served_pass
+
+
+def test_who_has_nothing_running_is_next_whoever_s_turn_it_is() -> None:
+    busy = tuple(WorkerView(key=f"w{n}", uid=Uid(1), load=1, room=1) for n in range(3))
+    users = (
+        UserQueue(uid=Uid(1), waiting=tasks(1, 9), served=0, running_limit=9, weight=1000),
+        UserQueue(uid=Uid(2), waiting=tasks(2, 1), served=50, running_limit=9),
+    )
+    actions = plan(Snapshot(slots=4, workers=busy, leaving=0, users=users))
+    assert actions == [SpawnWorker(uid=Uid(2), task_id=TaskId(2000))]
+
+
+def test_each_place_that_is_made_for_a_user_is_kept_for_them() -> None:
+    workers = tuple(WorkerView(key=f"w{n}", uid=Uid(1), load=n // 2, room=1) for n in range(4))
+    actions = plan(Snapshot(slots=4, workers=workers, leaving=0, users=(queue(1, 9), queue(2, 9))))
+    assert sorted(actions, key=str) == [RetireWorker(worker_key="w0"), RetireWorker(worker_key="w1")]
+
+
+def test_workers_of_who_has_more_than_their_share_get_nothing_ahead() -> None:
+    def snapshot(first: int, second: int) -> Snapshot:
+        counts = {1: first, 2: second}
+        workers = tuple(
+            WorkerView(key=f"{uid}-{n}", uid=Uid(uid), load=1, room=8)
+            for uid, count in counts.items()
+            for n in range(count)
+        )
+        return Snapshot(slots=first + second, workers=workers, leaving=0, users=(queue(1, 90), queue(2, 90)))
+
+    def fed(snapshot: Snapshot) -> set[str]:
+        return {action.worker_key[0] for action in plan(snapshot) if isinstance(action, AssignTask)}
+
+    assert fed(snapshot(5, 1)) == {"2"}
+    assert fed(snapshot(3, 3)) == {"1", "2"}
+    assert fed(snapshot(4, 3)) == {"1", "2"}, "that can't be divided any better"
+
+
+def test_workers_get_nothing_ahead_while_there_are_more_of_them_than_slots() -> None:
+    workers = tuple(WorkerView(key=f"w{n}", uid=Uid(1), load=1, room=8) for n in range(4))
+    assert plan(Snapshot(slots=2, workers=workers, leaving=0, users=(queue(1, 90),))) == []
+
+
+def test_a_user_without_a_free_connection_starts_nothing_and_those_with_several_are_to_share() -> None:
+    worker = WorkerView(key="w", uid=Uid(1), load=1, room=1)
+    user = UserQueue(uid=Uid(1), waiting=tasks(1, 5), served=0, running_limit=9, connections=0, key="user 1")
+    actions = plan(Snapshot(slots=4, workers=(worker,), leaving=0, users=(user,)))
+    assert actions == [MakeRoom(host="user 1", tasks=3)]
