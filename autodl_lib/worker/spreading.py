@@ -1,7 +1,8 @@
 """The connections that help a transfer: how many, each at which piece, and which of them is not worth its place.
 
 Runs as: the task's owner.  Talks to: its transfer; decides by ramp and steering.
-Invariants: no source gets more connections than it was granted; the last connection at work is never closed.
+Invariants: no source gets more connections than it was granted; the last connection at work is closed only for a
+fresh one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 LEAST_FILE_BYTES = 256 * 1024
 """A smaller file is never fetched in pieces."""
 _STEER_EVERY_S = 0.05
+_LEAST_BPS = 256
+_FIRST_PATIENCE_S = 5.0
+_LONGEST_PATIENCE_S = 60.0
 _FORGIVEN_AFTER_S = 30.0
 _FIRST_BRAKE_S = 0.5
 _LONGEST_BRAKE_S = 15.0
@@ -34,6 +38,8 @@ class Spreading:
         self._transfer = transfer
         self._ramp = Ramp(self._reading(now))
         self._next_mono = now + _STEER_EVERY_S
+        self._pace = (now, transfer.received_bytes)
+        self._patience_s = _FIRST_PATIENCE_S
         self._replaced = 0
         self._replaced_mono = now
         self._no_replacement_until_mono = 0.0
@@ -56,6 +62,7 @@ class Spreading:
         while len(self._transfer.segments) < target and self._open(now):
             pass
         self._replace_crawler(now)
+        self._refresh(now)
 
     def obey_grants(self, now: float) -> None:
         """Close the connections that a source has beyond its grant.
@@ -140,6 +147,23 @@ class Spreading:
                 victim.rival, taker.rival = taker, victim
             else:
                 victim.end = piece.start
+
+    def _refresh(self, now: float) -> None:
+        """Begin anew with one connection where all together bring next to nothing; wait longer each time."""
+        transfer = self._transfer
+        then, received_bytes = self._pace
+        if now - then < self._patience_s:
+            return
+        brought_bps = (transfer.received_bytes - received_bytes) / (now - then)
+        self._pace = (now, transfer.received_bytes)
+        if brought_bps >= _LEAST_BPS or 0 < transfer.limit_bps() < 2 * _LEAST_BPS:
+            self._patience_s = _FIRST_PATIENCE_S
+        elif any(source.is_willing(now) for source in transfer.sources.all):
+            self._patience_s = min(_LONGEST_PATIENCE_S, 2 * self._patience_s)
+            for segment in tuple(transfer.segments.values()):
+                self._close(segment)
+            self._ramp.cap(1, now)
+            self._open(now)
 
     def _replace_crawler(self, now: float) -> None:
         if now < self._no_replacement_until_mono:

@@ -119,7 +119,7 @@ def test_the_worker_s_tables_are_complete() -> None:
     assert LEASE_PERMITS.keys() == set(LeasePhase)
     assert set().union(*WORKER_PERMITS.values()) == kinds
     by_lease = {kind for permits in LEASE_PERMITS.values() for kind in permits}
-    assert by_lease | {"bound"} == kinds
+    assert by_lease | {"bound", "pong"} == kinds, "these two are of the worker, and of no assignment"
     assert LEASE_PERMITS[LeasePhase.ENDED] == {}
     assert WORKER_PERMITS[WorkerState.RETIRED] == WORKER_MOVES[WorkerState.RETIRED] == frozenset()
 
