@@ -127,7 +127,8 @@ class Daemon:
 
     def defects(self) -> list[str]:
         """Return the lines of the log that no daemon should write."""
-        found = re.findall(r"(?m)^.*(?:Traceback|internal error|never awaited|broke the protocol).*$", self.log())
+        signs = r"Traceback(?:.*\n){0,30}|internal error|never awaited|broke the protocol"
+        found = re.findall(rf"(?m)^.*(?:{signs}).*$", self.log())
         return found[:5]
 
     def environment(self, **more: str) -> dict[str, str]:
