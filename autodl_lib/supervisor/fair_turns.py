@@ -5,7 +5,7 @@ A turn is light (a small request, what one connection has sent) or heavy (a long
 one round a user gets LIGHT_PER_ROUND light turns or one heavy one, whatever the number of their connections. Where
 another user asks too, who has had a heavy turn sits out as long as it took: however much one user asks, half of the
 time is not theirs. Of a user's requests MAX_UNDER_WAY are under way at once, so that what comes of one commit is
-bounded, too.
+bounded, too. Who has been alone for a second gets more of both, ALONE times as much.
 Invariants: what is under way goes on before anything else of its user begins, so it always comes to its end; an idle
 loop has no timer of ours.
 """
@@ -23,11 +23,10 @@ from autodl_lib.contract.task import Uid
 LIGHT_PER_ROUND = 8
 LIGHT, HEAVY = 1, LIGHT_PER_ROUND
 MAX_UNDER_WAY = 128
+ALONE = 4
 _WORTH_SITTING_OUT_S = 0.002
 _COMPANY_S = 1.0
-"""So long after its last turn another user counts as one who asks, too."""
-
-_MAX_REMEMBERED = 4096
+"""So long after turns of two users nobody is alone."""
 
 Turn = Callable[[], None]
 
@@ -49,12 +48,13 @@ class FairTurns:
         self._waiting: dict[Uid, _Waiting] = {}
         self._under_way: Counter[Uid] = Counter()
         self._not_before: dict[Uid, float] = {}
-        self._last_turn: dict[Uid, float] = {}
+        self._last: Uid | None = None
+        self._company_until = 0.0
         self._round: asyncio.Handle | None = None
 
     def try_begin(self, uid: Uid, cost: int) -> bool:
         """Take a turn for a new request, if the user has one left in this round and no request waits."""
-        if self._under_way[uid] >= MAX_UNDER_WAY or not self.try_take(uid, cost):
+        if self._under_way[uid] >= self._most(MAX_UNDER_WAY) or not self.try_take(uid, cost):
             return False
         self._under_way[uid] += 1
         return True
@@ -76,7 +76,9 @@ class FairTurns:
         """Take a turn at once, if the user has one left in this round and waits for none."""
         if uid in self._waiting or self._sits_out(uid, time.monotonic()):
             return False
-        left = self._left.get(uid, LIGHT_PER_ROUND)
+        left = self._left.get(uid)
+        if left is None:
+            left = self._most(LIGHT_PER_ROUND)
         if left < cost:
             return False
         self._take(uid, left - cost)
@@ -100,15 +102,19 @@ class FairTurns:
         if elapsed_s < _WORTH_SITTING_OUT_S:
             return
         now = time.monotonic()
-        if any(now - at < _COMPANY_S for other, at in self._last_turn.items() if other != uid):
+        if now < self._company_until:
             self._not_before[uid] = max(self._not_before.get(uid, 0.0), now) + elapsed_s
 
     def _take(self, uid: Uid, left: int) -> None:
         self._left[uid] = left
-        if len(self._last_turn) >= _MAX_REMEMBERED:
-            self._last_turn.clear()
-        self._last_turn[uid] = time.monotonic()
+        if uid != self._last:
+            if self._last is not None:
+                self._company_until = time.monotonic() + _COMPANY_S
+            self._last = uid
         self._arm()
+
+    def _most(self, number: int) -> int:
+        return number if time.monotonic() < self._company_until else ALONE * number
 
     def _sits_out(self, uid: Uid, now: float) -> bool:
         until = self._not_before.get(uid)
@@ -141,24 +147,25 @@ class FairTurns:
 
     def _let_go_on(self, uid: Uid) -> None:
         waiting = self._waiting[uid]
-        left = LIGHT_PER_ROUND
+        full = left = self._most(LIGHT_PER_ROUND)
+        under_way = self._most(MAX_UNDER_WAY)
         while waiting.going_on and waiting.going_on[0][0] <= left:
             cost, turn = waiting.going_on.popleft()
             left -= cost
             turn()
-        while waiting.beginning and waiting.beginning[0][0] <= left and self._under_way[uid] < MAX_UNDER_WAY:
+        while waiting.beginning and waiting.beginning[0][0] <= left and self._under_way[uid] < under_way:
             cost, turn = waiting.beginning.popleft()
             left -= cost
             self._under_way[uid] += 1
             turn()
-        if left < LIGHT_PER_ROUND:
+        if left < full:
             self._take(uid, left)
         if not waiting.going_on and not waiting.beginning:
             del self._waiting[uid]
 
     def _may_go_on(self, uid: Uid) -> bool:
         waiting = self._waiting[uid]
-        return bool(waiting.going_on) or self._under_way[uid] < MAX_UNDER_WAY
+        return bool(waiting.going_on) or self._under_way[uid] < self._most(MAX_UNDER_WAY)
 
 
 class Pace:

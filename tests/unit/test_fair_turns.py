@@ -14,19 +14,24 @@ from autodl_lib.privilege.peer import Peer
 from autodl_lib.supervisor import connection as connections
 from autodl_lib.supervisor.access import Caller
 from autodl_lib.supervisor.connection import Connection, Owner
-from autodl_lib.supervisor.fair_turns import HEAVY, LIGHT, LIGHT_PER_ROUND, MAX_UNDER_WAY, FairTurns
+from autodl_lib.supervisor.fair_turns import ALONE, HEAVY, LIGHT, LIGHT_PER_ROUND, MAX_UNDER_WAY, FairTurns
 
 ALICE, BOB = Uid(1001), Uid(1002)
 
 
-def run(work: Callable[[FairTurns], Coroutine[Any, Any, None]]) -> None:
+def run(work: Callable[[FairTurns], Coroutine[Any, Any, None]], *, alone: bool = False) -> None:
     async def on_loop() -> None:
-        await work(FairTurns())
+        turns = FairTurns()
+        if not alone:
+            assert turns.try_take(ALICE, LIGHT)
+            assert turns.try_take(BOB, LIGHT)
+            await asyncio.sleep(0)
+        await work(turns)
 
     asyncio.run(on_loop())
 
 
-def test_a_user_alone_need_not_wait_and_has_so_many_turns_in_a_round() -> None:
+def test_a_user_need_not_wait_and_has_so_many_turns_in_a_round() -> None:
     async def work(turns: FairTurns) -> None:
         assert [turns.try_take(ALICE, LIGHT) for _ in range(LIGHT_PER_ROUND + 1)] == [True] * LIGHT_PER_ROUND + [False]
         assert turns.try_take(BOB, LIGHT)
@@ -35,6 +40,17 @@ def test_a_user_alone_need_not_wait_and_has_so_many_turns_in_a_round() -> None:
         assert not turns.try_take(ALICE, LIGHT)
 
     run(work)
+
+
+def test_who_is_alone_has_more_until_somebody_comes() -> None:
+    async def work(turns: FairTurns) -> None:
+        most = ALONE * LIGHT_PER_ROUND
+        assert [turns.try_take(ALICE, LIGHT) for _ in range(most + 1)] == [True] * most + [False]
+        assert turns.try_take(BOB, LIGHT)
+        await asyncio.sleep(0)
+        assert [turns.try_take(ALICE, LIGHT) for _ in range(LIGHT_PER_ROUND + 1)] == [True] * LIGHT_PER_ROUND + [False]
+
+    run(work, alone=True)
 
 
 def test_one_who_asks_once_waits_for_one_piece_of_a_user_who_asks_a_hundred_times() -> None:
@@ -82,7 +98,7 @@ def test_who_took_long_sits_out_where_another_asks_and_nowhere_else() -> None:
         assert not turns.try_take(ALICE, LIGHT)
         await turns.take(ALICE, LIGHT)
 
-    run(work)
+    run(work, alone=True)
 
 
 class Service:
