@@ -149,6 +149,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
+        self._drop_question()
         for subscription in self._subscriptions:
             self._owner.dispatcher.service.watchers.remove(subscription)
         self._subscriptions.clear()
@@ -199,7 +200,8 @@ class Connection(asyncio.Protocol):
         return self._writable
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once; what was only asked needs no answer any more."""
+        self._drop_question()
         if self._transport is not None:
             self._transport.abort()
 
@@ -282,6 +284,11 @@ class Connection(asyncio.Protocol):
         """Half a line, or none at all, for a minute."""
         self._line_timer = None
         self.abort()
+
+    def _drop_question(self) -> None:
+        """Nobody reads the answer: it is not made to its end. Changes are, since they are on their way to the disk."""
+        if self._question is not None:
+            self._question.cancel()
 
     def _watch_line(self) -> None:
         """Half a line is to be followed by the rest soon, where we read at all."""
