@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 from support.daemon import QUICK, Daemon, MakeDaemon
 from support.nginx import Nginx
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and with them each program that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
