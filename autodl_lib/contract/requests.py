@@ -384,7 +384,7 @@ class SetUrl:
 
     method: ClassVar[str] = "set_url"
     access: ClassVar[Access] = Access.OWNER
-    errors: ClassVar[tuple[type[AutodlError], ...]] = (BadUrl, NoSuchTask, WrongState, ShuttingDown)
+    errors: ClassVar[tuple[type[AutodlError], ...]] = (BadUrl, NoSuchTask, NotAllowed, WrongState, ShuttingDown)
     changes: ClassVar[bool] = True
 
     id: int = param("the task's number", metavar="ID", minimum=1)

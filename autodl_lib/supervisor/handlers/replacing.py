@@ -3,11 +3,13 @@
 Runs as: the supervisor.  Talks to: the store, the pool.
 Invariants: the new URL is on disk before a worker is told to let go; whatever happens then, the task goes on
 with it. No URL is written to the history: URLs carry tokens.
+Security: a task's headers, logins and cookies go where its URL says, so that is for its owner to say, and for root,
+who can read the queue anyway; not for other administrators, who must not learn them.
 """
 
 from __future__ import annotations
 
-from autodl_lib.contract.errors import WrongState
+from autodl_lib.contract.errors import NotAllowed, WrongState
 from autodl_lib.contract.replies import UrlSet
 from autodl_lib.contract.requests import SetUrl
 from autodl_lib.contract.states import TaskEvent, TaskState, next_state
@@ -26,6 +28,8 @@ async def set_url(call: Call, request: SetUrl) -> UrlSet:
 
     def run(transaction: Transaction) -> None:
         state = transaction.state_of(task_id, call.caller.sees)
+        if call.caller.uid not in (0, transaction.owner_of(task_id)):
+            raise NotAllowed(f"task {task_id} is another user's: only they and root may give it another URL")
         if next_state(state, TaskEvent.SET_URL) is None:
             raise WrongState(f"task {task_id} is {state}, so its URL stays; add the new one instead")
         detail = f"its URL was replaced, the host is {host}"

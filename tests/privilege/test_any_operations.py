@@ -1,0 +1,395 @@
+"""Whatever several users do, in whichever order: the daemon answers what a model says, and nobody sees another's.
+
+A real root daemon, its real socket, real accounts and real transfers; hypothesis chooses who does what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from support.accounts import User, accounts
+from support.daemon import Daemon
+from support.nginx import Nginx
+from support.queue_model import ABSENT, Denied, Kind, ModelTask, QueueModel
+from support.rpc import Refused, Wire
+from support.waiting import wait_until
+
+from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState
+
+PLAIN = ("alice", "bob", "carol")
+ACTORS = (*PLAIN, "admin")
+ADMINS = f"adlt-any-{secrets.token_hex(3)}"
+CONFIG = f"""
+max_tasks_num = 60
+[transfer]
+min_free_bytes = 0
+connect_timeout_s = 5
+connections = 1
+connections_per_host = 1000
+[retry]
+first_delay_s = 3600
+max_delay_s = 3600
+[access]
+admin_group = "{ADMINS}"
+"""
+MOST_SLOW = 6
+"""Each one takes a process."""
+
+actors = st.sampled_from(ACTORS)
+targets = st.integers(0, 40)
+several = st.lists(targets, min_size=1, max_size=3)
+kinds = st.sampled_from(Kind)
+mostly_false = st.sampled_from([False, False, False, True])
+
+
+def wire_of(user: User, path: Path) -> Wire:
+    """Connect as a user: who a connection is of is who made it, whoever speaks on it later."""
+    os.setegid(user.gid)
+    os.seteuid(user.uid)
+    try:
+        return Wire(path)
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+class Stage:
+    """One daemon for all runs, and a connection of each user."""
+
+    def __init__(self, daemon: Daemon, users: dict[str, User], nginx: Nginx) -> None:
+        self.daemon = daemon
+        self.users = users
+        self.wires = {name: wire_of(user, daemon.socket) for name, user in users.items()}
+        self.root = Wire(daemon.socket)
+        self.urls = {
+            Kind.WHOLE: nginx.file("any/whole.bin", 2000).url,
+            Kind.MISSING: f"{nginx.base}/any/missing.bin",
+            Kind.REFUSED: "http://127.0.0.1:1/any/refused.bin",
+            Kind.SLOW: nginx.file("any/slow.bin", 3_000_000, rate="1k").slow_url,
+        }
+
+    def everything(self) -> list[dict[str, Any]]:
+        """Return all tasks of all users, as root sees them."""
+        found: list[dict[str, Any]] = []
+        after: int | None = 0
+        while after is not None:
+            page = self.root.call("list", all=True, after=after, limit=5000)
+            found += page["tasks"]
+            after = page["next"]
+        return found
+
+
+class Operations(RuleBasedStateMachine):
+    """One run."""
+
+    stage: ClassVar[Stage]
+    done: ClassVar[Counter[str]] = Counter()
+
+    @initialize()
+    def begin(self) -> None:
+        self.model = QueueModel(frozenset({"admin"}))
+        self.ids: list[int] = []
+        self.before = {task["id"]: task for task in self.stage.everything()}
+        self.number = 0
+
+    def teardown(self) -> None:
+        stage = self.stage
+        for name in ACTORS:
+            stage.wires[name].call("resume")
+        stage.root.call("resume", all=True)
+        for task in stage.everything():
+            if task["state"] not in SETTLED:
+                with contextlib.suppress(Refused):  # it has just ended by itself
+                    stage.root.call("cancel", ids=[task["id"]])
+
+    # --- what is done ---
+
+    @rule(who=actors, kind=kinds, paused=mostly_false, count=st.integers(1, 3))
+    def add(self, who: str, kind: Kind, paused: bool, count: int) -> None:
+        if kind is Kind.SLOW and sum(task.kind is Kind.SLOW for task in self.model.tasks.values()) >= MOST_SLOW:
+            kind = Kind.WHOLE
+        urls = [self.url(who, kind) for _ in range(count)]
+        ids = self.stage.wires[who].call("add", urls=urls, paused=paused)["ids"]
+        for task_id, url in zip(ids, urls, strict=True):
+            assert task_id not in self.model.tasks
+            self.model.add(ModelTask(task_id, who, kind, TaskState.ENQUEUED, url), paused=paused)
+            self.ids.append(task_id)
+        self.settle()
+
+    @rule(who=actors, which=several, event=st.sampled_from(["pause", "resume", "cancel", "retry"]))
+    def move(self, who: str, which: list[int], event: str) -> None:
+        ids = self.named(which)
+        self.agree(who, event, lambda: self.model.move(who, ids, TaskEvent(event)), ids=ids)
+        self.settle()
+
+    @rule(who=actors, everybody=mostly_false)
+    def hold(self, who: str, everybody: bool) -> None:
+        def expected() -> None:
+            self.model.scope(who, everybody)
+            self.model.held.add(None if everybody else who)
+
+        self.agree(who, "pause", expected, all=everybody)
+
+    @rule(who=actors, everybody=mostly_false)
+    def lift(self, who: str, everybody: bool) -> None:
+        def expected() -> None:
+            self.model.scope(who, everybody)
+            self.model.held.discard(None if everybody else who)
+
+        self.agree(who, "resume", expected, all=everybody)
+        self.settle()
+
+    @rule(who=actors, everybody=mostly_false)
+    def clear(self, who: str, everybody: bool) -> None:
+        dropped: list[int] = []
+        result = self.agree(who, "clear", lambda: dropped.append(self.model.clear(who, everybody)), all=everybody)
+        if result is not None:
+            assert result["cleared"] == dropped[0]
+        self.settle()
+
+    @rule(who=actors, which=targets, number=st.integers(-5, 5))
+    def priority(self, who: str, which: int, number: int) -> None:
+        [task_id] = self.named([which])
+
+        def expected() -> None:
+            self.model.one(who, task_id).priority = number
+
+        self.agree(who, "priority", expected, id=task_id, priority=number)
+
+    @rule(who=actors, which=targets, kind=st.sampled_from([Kind.WHOLE, Kind.MISSING, Kind.REFUSED]))
+    def set_url(self, who: str, which: int, kind: Kind) -> None:
+        [task_id] = self.named([which])
+        url = self.url(who, kind)
+        self.agree(who, "set_url", lambda: self.model.set_url(who, task_id, url, kind), id=task_id, url=url)
+        self.settle()
+
+    @rule(who=actors, which=several, rate=st.sampled_from([0, 50_000, 10**9]))
+    def limit(self, who: str, which: list[int], rate: int) -> None:
+        ids = self.named(which)
+        self.agree(who, "limit", lambda: self.model.set_limit(who, ids, rate), ids=ids, rate_bps=rate)
+
+    @rule(who=actors, number=st.none() | st.integers(50, 60))
+    def max_tasks(self, who: str, number: int | None) -> None:
+        def expected() -> None:
+            if number is not None and who != "admin":
+                raise Denied("not_allowed")
+
+        self.agree(who, "max_tasks", expected, max_tasks_num=number)
+
+    # --- what is asked ---
+
+    @rule(who=actors, everybody=mostly_false, states=st.lists(st.sampled_from(TaskState), max_size=3))
+    def list_tasks(self, who: str, everybody: bool, states: list[TaskState]) -> None:
+        page = self.agree(
+            who, "list", lambda: self.model.scope(who, everybody), all=everybody, states=sorted(set(states)), limit=5000
+        )
+        if page is not None:
+            wanted = [task for task in self.model.scope(who, everybody) if not states or task.state in states]
+            assert page["next"] is None
+            found = [task for task in page["tasks"] if task["id"] not in self.before]
+            assert [self.seen(who, task) for task in found] == [self.shown(who, task) for task in by_number(wanted)]
+
+    @rule(who=actors, everybody=mostly_false)
+    def stats(self, who: str, everybody: bool) -> None:
+        found = self.agree(who, "stats", lambda: self.model.scope(who, everybody), all=everybody)
+        if found is not None:
+            uid = self.stage.users[who].uid
+            old = Counter(task["state"] for task in self.before.values() if everybody or task["uid"] == uid)
+            new = Counter(task.state.value for task in self.model.scope(who, everybody))
+            assert +Counter(found["tasks"]) == old + new
+            assert found["held"] == self.model.is_held(who)
+
+    @rule(who=actors, which=targets, method=st.sampled_from(["status", "log", "explain"]))
+    def look_at(self, who: str, which: int, method: str) -> None:
+        [task_id] = self.named([which])
+        found = self.agree(who, method, lambda: self.model.one(who, task_id), id=task_id)
+        if found is None:
+            return
+        task = self.model.one(who, task_id)
+        match method:
+            case "status":
+                assert self.seen(who, found) == self.shown(who, task)
+            case "log":
+                assert found["events"][0]["event"] == "add"
+                assert {event["actor"] for event in found["events"]} <= self.known_to(task.owner)
+            case "explain":
+                assert found["id"] == task_id
+                assert self.is_explained(task, found["reason"]), found
+
+    @rule(who=actors, which=st.none() | several, everybody=mostly_false)
+    def watch(self, who: str, which: list[int] | None, everybody: bool) -> None:
+        ids = None if which is None else self.named(which)
+
+        def expected() -> object:
+            return self.model.scope(who, everybody) if ids is None else self.model.visible(who, ids)
+
+        with wire_of(self.stage.users[who], self.stage.daemon.socket) as wire:
+            self.agree(who, "watch", expected, wire=wire, ids=ids, all=everybody, progress=False)
+            pictures = {task["id"]: task for task in wire.notifications if task["id"] not in self.before}
+        self.check_private(who, pictures)
+        try:
+            wanted = self.model.scope(who, everybody) if ids is None else self.model.visible(who, ids)
+        except Denied:
+            wanted = []
+        if ids is None:
+            wanted = [task for task in wanted if task.state not in SETTLED]
+        assert {number: task["state"] for number, task in pictures.items()} == {
+            task.id: task.state.value for task in wanted if ids is not None or task.state is not TaskState.FAILED
+        }
+
+    @rule(who=actors, everybody=mostly_false)
+    def history(self, who: str, everybody: bool) -> None:
+        found = self.agree(who, "history", lambda: self.model.scope(who, everybody), all=everybody, limit=200)
+        if found is not None and not everybody:
+            uid = self.stage.users[who].uid
+            assert {event["uid"] for event in found["events"]} <= {uid}
+
+    # --- comparing ---
+
+    def agree(
+        self,
+        who: str,
+        method: str,
+        expected: Callable[[], object],
+        *,
+        wire: Wire | None = None,
+        **params: Any,
+    ) -> Any:
+        """Do the same on the model and on the daemon; return the daemon's answer, None where both refuse."""
+        wire = wire or self.stage.wires[who]
+        self.done[method] += 1
+        code: str | None = None
+        refusal: Refused | None = None
+        result = None
+        try:
+            expected()
+        except Denied as denied:
+            code = str(denied)
+        try:
+            result = wire.call(method, **params)
+        except Refused as refused:
+            refusal = refused
+        assert (refusal and refusal.code) == code, (who, method, params, refusal, result)
+        if refusal is not None:
+            self.check_private(who, refusal.message)
+            self.check_absence(who, method, params, refusal)
+            return None
+        self.check_private(who, result)
+        return result
+
+    def check_private(self, who: str, answer: object) -> None:
+        """See that an answer has nothing of others in it: no name, no folder, no URL, and never a password."""
+        text = json.dumps(answer)
+        others = set() if who == "admin" else set(PLAIN) - {who}
+        for other in others:
+            assert self.stage.users[other].name not in text, (who, other, text)
+            assert f"token-{other}" not in text, (who, other, text)
+        for other in set(ACTORS) - {who}:
+            assert f"hunter-{other}" not in text, (who, other, text)
+
+    def check_absence(self, who: str, method: str, params: dict[str, Any], refusal: Refused) -> None:
+        """See that another's task is refused in the same words as one that never was."""
+        if refusal.code != "no_such_task" or "id" not in params:
+            return
+        with pytest.raises(Refused) as absent:
+            self.stage.wires[who].call(method, **{**params, "id": ABSENT - 1})
+        assert absent.value.code == "no_such_task"
+        assert absent.value.message.replace(str(ABSENT - 1), "N") == refusal.message.replace(str(params["id"]), "N")
+
+    def settle(self) -> None:
+        """Let the model run, and wait until the daemon has come to the same."""
+        self.model.run()
+        wanted = {task.id: task.state.value for task in self.model.tasks.values()}
+
+        def found() -> dict[int, str]:
+            return {task["id"]: task["state"] for task in self.stage.everything() if task["id"] not in self.before}
+
+        wait_until(
+            lambda: found() == wanted, "the daemon agrees with the model", timeout_s=20, seen=lambda: (found(), wanted)
+        )
+
+    def url(self, who: str, kind: Kind) -> str:
+        """Return a URL that tells whose it is, with a password."""
+        self.number += 1
+        plain = self.stage.urls[kind].removeprefix("http://")
+        return f"http://{who}:hunter-{who}@{plain}?token-{who}-{self.number}"
+
+    def named(self, which: Sequence[int]) -> list[int]:
+        """Return the tasks that some numbers stand for, or one that is not there."""
+        known = [*self.ids, ABSENT]
+        return [known[index % len(known)] for index in which]
+
+    def known_to(self, owner: str) -> set[str | None]:
+        """Return who may be named in the history of a user's task."""
+        return {None, self.stage.users[owner].name, self.stage.users["admin"].name}
+
+    def seen(self, who: str, task: dict[str, Any]) -> tuple[object, ...]:
+        """Return of an answer what the model knows."""
+        return task["id"], task["owner"], task["state"], task["priority"], task["url"]
+
+    def shown(self, who: str, task: ModelTask) -> tuple[object, ...]:
+        """Return what an answer should say of a task."""
+        hidden = task.owner != who or task.state is TaskState.FINISHED
+        url = task.url.replace(f"{task.owner}:hunter-{task.owner}@", "***@") if hidden else task.url
+        return task.id, self.stage.users[task.owner].name, task.state.value, task.priority, url
+
+    def is_explained(self, task: ModelTask, reason: str) -> bool:
+        words = {
+            TaskState.ENQUEUED: "on hold",
+            TaskState.DOWNLOADING: "is running",
+            TaskState.RETRYING: "next try",
+            TaskState.PAUSED: "is paused",
+            TaskState.FINISHED: "is finished",
+            TaskState.FAILED: "failed",
+            TaskState.CANCELLED: "was cancelled",
+            TaskState.CLEARED: "was cleared",
+        }
+        return words[task.state] in reason
+
+
+def by_number(tasks: Sequence[ModelTask]) -> list[ModelTask]:
+    return sorted(tasks, key=lambda task: task.id)
+
+
+@pytest.fixture(scope="module")
+def stage(nginx: Nginx) -> Iterator[Stage]:
+    folder = Path(tempfile.mkdtemp(prefix="autodl-any-"))
+    folder.chmod(0o755)
+    with accounts(*ACTORS, groups={"admin": [ADMINS]}) as users:
+        daemon = Daemon(folder, config=CONFIG)
+        try:
+            yield Stage(daemon.start(), users, nginx)
+        finally:
+            assert daemon.end_all() == []
+        assert daemon.defects() == [], daemon.log_end()
+        assert "hunter" not in daemon.log()
+    shutil.rmtree(folder)
+
+
+def test_whatever_users_do_the_answers_are_those_of_the_model_and_nobody_sees_another_s(stage: Stage) -> None:
+    Operations.stage = stage
+    Operations.done.clear()
+    run_state_machine_as_test(
+        Operations,
+        settings=settings(
+            max_examples=int(os.environ.get("AUTODL_ANY_RUNS", "60")),
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    methods = {"pause", "resume", "cancel", "retry", "clear", "priority", "set_url", "limit", "list"}
+    assert set(Operations.done) >= methods | {"stats", "status", "log", "explain", "watch", "history", "max_tasks"}
