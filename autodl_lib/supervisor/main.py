@@ -19,6 +19,7 @@ from pathlib import Path
 
 from autodl_lib.contract.errors import AutodlError, BadSettings
 from autodl_lib.supervisor.daemon import STOP_TIMEOUT_S, Daemon, Setup
+from autodl_lib.supervisor.environment import forget_the_rest
 from autodl_lib.supervisor.journal import JournalHandler, is_journal
 from autodl_lib.supervisor.listener import bind_socket, remove_socket
 from autodl_lib.supervisor.options import SYSTEM_CONFIG, SYSTEM_SOCKET, SYSTEM_STATE_DIR, DaemonOptions
@@ -72,6 +73,8 @@ def _run(options: DaemonOptions) -> None:
     state_dir = Path(options.state_dir or SYSTEM_STATE_DIR).absolute()
     config = Path(options.config).absolute() if options.config else _default_config(options)
     settings = read_settings(config, required=options.config is not None)
+    if os.geteuid() == 0 and not options.private:
+        forget_the_rest(os.environ)
     lock = claim_state_dir(state_dir, socket_path, wait_s=STOP_TIMEOUT_S + 2 if options.private else 0)
     listening = adopted or bind_socket(socket_path, for_everybody=os.geteuid() == 0 and not options.private)
     raise_file_limit()

@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import sys
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -38,6 +38,8 @@ def forkserver_context() -> ForkServerContext:
     parent = str(Path(__file__).resolve().parent.parent.parent)
     if Path(parent).name not in ("site-packages", "dist-packages"):
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [parent, os.environ.get("PYTHONPATH", "")]))
+    # Python 3.11.0 would have its forkserver listen where any local user can talk to it (CVE-2022-42919).
+    util.abstract_sockets_supported = False  # type: ignore[misc]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     return context

@@ -513,6 +513,12 @@ def _run_own(folder: Path) -> None:
 
 
 @lie
+def tells_its_environment(liar: Liar) -> None:
+    started_with = Path("/proc/self/environ")
+    liar.tell(environment=dict(os.environ), started_with=attempt(started_with.read_bytes), umask=os.umask(0))
+
+
+@lie
 def asks_the_daemon(liar: Liar) -> None:
     """It may do what its user may: see and steer that user's tasks, not another's."""
     number, _, path = liar.order["url"].rpartition("/")[2].partition("-")

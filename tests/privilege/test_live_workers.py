@@ -124,6 +124,38 @@ def test_a_worker_s_environment_folder_and_session_are_its_own(daemon: Daemon, n
     assert status_of(worker.pid)["Umask"] == "0022"
 
 
+def test_what_else_was_in_the_daemon_s_environment_is_in_no_other_process(
+    make_daemon: MakeDaemon, nginx: Nginx, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADLT_TOKEN", "hunter-in-environment")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    daemon = make_daemon().start()
+    assert b"hunter-in-environment" in Path(f"/proc/{daemon.pid}/environ").read_bytes(), "this test would not see it"
+    worker = worker_at_work(daemon, alice, nginx, "environment.bin")
+    processes = psutil.Process(daemon.pid).children(recursive=True)
+    assert worker in processes
+    assert len(processes) >= 4  # resource tracker, forkserver, report queue, worker
+    for process in processes:
+        found = process.environ()
+        assert "ADLT_TOKEN" not in found
+        assert found["LANG"] == "C.UTF-8"
+        needless = [
+            name for name in found if not name.startswith(("AUTODL_", "LC_", "PYTHON", "SSL_CERT_", "CURL_CA_"))
+        ]
+        assert set(needless) <= {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"}
+
+
+def test_nobody_but_root_can_talk_to_what_starts_processes(daemon: Daemon, nginx: Nginx) -> None:
+    """Whoever can, runs code as root: multiprocessing's forkserver unpickles what it is sent."""
+    forkserver = wait_until(lambda: daemon.family().forkserver, "the forkserver lives", seen=daemon.log_end)
+    listening = [link.laddr for link in forkserver.net_connections("unix") if link.laddr]
+    assert listening
+    for path in listening:
+        assert path.startswith("/"), "an abstract socket is everybody's"
+        assert stat.S_IMODE(os.stat(path).st_mode) & 0o077 == 0
+        assert stat.S_IMODE(Path(path).parent.stat().st_mode) & 0o077 == 0
+
+
 def test_limits_and_priorities_of_the_configuration_bind_the_worker(
     make_daemon: MakeDaemon, nginx: Nginx, alice: User
 ) -> None:

@@ -37,7 +37,7 @@ files = 512
 )
 
 LIES = re.findall(r"^@lie\ndef (\w+)\(", (HERE / "lying_entry.py").read_text(), re.MULTILINE)
-PROBES = {"looks_around", "asks_the_daemon"}
+PROBES = {"looks_around", "asks_the_daemon", "tells_its_environment"}
 """Lies with a test of their own."""
 
 LEAVES_BY_ITSELF = {
@@ -214,6 +214,16 @@ def test_a_worker_that_was_taken_over_reaches_nothing_but_its_user_s_files(stage
     assert allowed <= tolerated, found
     assert found["a core"] == "(0, 0)"
     assert found["run a program"] == "Permission denied"
+
+
+def test_a_worker_s_environment_is_its_user_s_and_short(stage: Stage) -> None:
+    expect_the_liar_alone_to_suffer(stage, stage.tell("tells_its_environment"), stage.start_honest())
+    found = stage.told()
+    environment = {name: value for name, value in found["environment"].items() if name not in ("LANG", "LC_ALL", "TZ")}
+    name, home = stage.liar.name, str(stage.liar.home)
+    assert environment == {"HOME": home, "USER": name, "LOGNAME": name, "PATH": "/usr/bin:/bin"}
+    assert found["started_with"] == "Permission denied"  # undumpable: not even its own
+    assert found["umask"] == 0o022
 
 
 def start_bystander() -> int:
