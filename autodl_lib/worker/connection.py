@@ -7,6 +7,7 @@ that carried credentials is not used for another request.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
@@ -15,6 +16,7 @@ import pycurl
 from autodl_lib.worker.engine import Engine
 from autodl_lib.worker.request_options import Request, new_handle, set_options
 from autodl_lib.worker.response import HeadReader, ResponseHead
+from autodl_lib.worker.tap import Tap
 from autodl_lib.worker.verdicts import CurlResult
 
 _STOP = 0
@@ -60,6 +62,8 @@ class Connection:
         self._reader = HeadReader()
         self._body_bytes = 0
         self._basin: list[bytes] | None = None
+        self._tap: Tap | None = None
+        self._tapper: Callable[[Tap], None] | None = None
         self._request: Request | None = None
         self._listener: Listener | None = None
         self._easy = self._new_easy()
@@ -85,7 +89,26 @@ class Connection:
     def stop(self) -> None:
         """End the request now; the listener is not told."""
         self._listener = self._basin = None
+        self._close_tap()
         self._engine.remove(self._easy)
+
+    def tap(self, tapper: Callable[[Tap], None]) -> bool:
+        """Have `tapper` told when more of the body is there for it to take; False where it comes as before.
+
+        Outside of libcurl, when all that has come was taken. Whoever has tapped a body must `stop` at its end.
+        """
+        self._tap = self._engine.tap(self._easy)
+        self._tapper = tapper
+        return self.is_tapped()
+
+    def is_tapped(self) -> bool:
+        """Tell whether the body comes past libcurl."""
+        return self._tap is not None
+
+    def put_off(self) -> None:
+        """Let a tapped body wait for `go_on`."""
+        if self._tap is not None:
+            self._engine.unwatch(self._tap)
 
     def pour_into(self, basin: list[bytes] | None) -> None:
         """From now on append the body to a list, and ask the listener only when BASIN_PIECES are in it.
@@ -100,7 +123,10 @@ class Connection:
 
     def go_on(self) -> None:
         """Let the body come that was put off."""
-        self._easy.pause(pycurl.PAUSE_CONT)
+        if self._tap is not None:
+            self._engine.watch(self._tap)
+        else:
+            self._easy.pause(pycurl.PAUSE_CONT)
 
     def head(self) -> ResponseHead:
         """Return the last response head, as far as it has come."""
@@ -120,14 +146,25 @@ class Connection:
         if self._listener is not None:
             self._listener.connection_stepped(self)
 
+    def body_waits(self) -> None:
+        """See engine.Requester."""
+        if self._tap is not None and self._tapper is not None:
+            self._tapper(self._tap)
+
     def request_ended(self, code: int, message: str) -> None:
         """See engine.Requester."""
         listener, self._listener = self._listener, None
+        self._close_tap()
         if listener is None:
             return
         status = int(self._easy.getinfo(pycurl.RESPONSE_CODE)) or None
         os_errno = int(self._easy.getinfo(pycurl.OS_ERRNO)) if code else 0
         listener.connection_ended(self, CurlResult(code=code, message=message, os_errno=os_errno, status=status))
+
+    def _close_tap(self) -> None:
+        if self._tap is not None:
+            self._engine.close(self._tap)
+        self._tap = self._tapper = None
 
     def _new_easy(self) -> pycurl.Curl:
         easy = new_handle()

@@ -10,12 +10,14 @@ Source: curl.se/libcurl/c/libcurl-multi.html (the multi_socket interface).
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import time
 from typing import Protocol
 
 import pycurl
 
+from autodl_lib.worker.tap import Tap, connected_to, is_all_read
 from autodl_lib.worker.warm_sockets import WarmSockets
 
 _NUDGE_S = 0.05
@@ -39,6 +41,12 @@ class Requester(Protocol):
     def request_ended(self, code: int, message: str) -> None:
         """Hear that libcurl is done; the handle has been removed."""
 
+    def body_waits(self) -> None:
+        """Hear that the socket of a tap has something, or has come to its end."""
+
+    def bytes_seen(self) -> int:
+        """Return the bytes that libcurl has handed over of the present request."""
+
 
 class Engine:
     """Drives easy handles."""
@@ -49,6 +57,7 @@ class Engine:
         self._epoll = epoll
         self._sockets: dict[int, int] = {}
         self._active: dict[pycurl.Curl, Requester] = {}
+        self._taps: dict[int, Requester] = {}
         self._deadline: float | None = None
         self._nudged: set[pycurl.Curl] = set()
         self._nudge_mono = 0.0
@@ -81,9 +90,54 @@ class Engine:
         if self._active.pop(easy, None) is not None:
             self._detach(easy)
 
+    def tap(self, easy: pycurl.Curl) -> Tap | None:
+        """Take the rest of a body past libcurl, for which the request is over; None where that can't be.
+
+        libcurl closes its descriptor of the socket, and the connection lives on in that of the tap.
+        Raises: ConnectionError, when libcurl has read on meanwhile.
+        """
+        requester = self._active[easy]
+        local = (str(easy.getinfo(pycurl.LOCAL_IP)), int(easy.getinfo(pycurl.LOCAL_PORT)))
+        peer = (str(easy.getinfo(pycurl.PRIMARY_IP)), int(easy.getinfo(pycurl.PRIMARY_PORT)))
+        for fd in self._sockets:
+            connected = connected_to(fd, local, peer)
+            if connected is not None:
+                break
+        else:
+            return None
+        handed_over_bytes = self._warm.handed_over_bytes(fd) + requester.bytes_seen()
+        if not is_all_read(connected, handed_over_bytes):
+            connected.close()
+            return None
+        # The kernel would go on telling of the old descriptor as long as there is another one of the socket.
+        self._watch_socket(pycurl.POLL_REMOVE, fd, None, None)
+        self.remove(easy)
+        if not is_all_read(connected, handed_over_bytes):
+            connected.close()
+            raise ConnectionError(errno.EIO, "libcurl has read on")
+        tap = Tap(connected)
+        self._taps[tap.fileno()] = requester
+        self.watch(tap)
+        return tap
+
+    def watch(self, tap: Tap) -> None:
+        """Tell its requester when there is something in a tap."""
+        self._epoll.register(tap.fileno(), select.EPOLLIN)
+
+    def unwatch(self, tap: Tap) -> None:
+        """Let what comes wait."""
+        with contextlib.suppress(FileNotFoundError):  # nobody watches it
+            self._epoll.unregister(tap.fileno())
+
+    def close(self, tap: Tap) -> None:
+        """Let go of a tap."""
+        self.unwatch(tap)
+        del self._taps[tap.fileno()]
+        tap.close()
+
     def owns(self, fd: int) -> bool:
         """Tell whether a file descriptor is one of libcurl's sockets."""
-        return fd in self._sockets
+        return fd in self._sockets or fd in self._taps
 
     def deadline_mono(self) -> float | None:
         """Return when `run_due` has something to do, None when only sockets matter."""
@@ -92,7 +146,11 @@ class Engine:
         return self._nudge_mono if self._deadline is None else min(self._deadline, self._nudge_mono)
 
     def handle(self, fd: int, events: int) -> None:
-        """Tell libcurl that a socket is ready."""
+        """Tell libcurl that a socket is ready, or the requester whose tap it is."""
+        tapped = self._taps.get(fd)
+        if tapped is not None:
+            tapped.body_waits()
+            return
         mask = pycurl.CSELECT_IN if events & select.EPOLLIN else 0
         if events & select.EPOLLOUT:
             mask |= pycurl.CSELECT_OUT
@@ -132,7 +190,7 @@ class Engine:
                 self._nudged.discard(easy)
                 requester = self._active.pop(easy, None)
                 if requester is not None:
-                    self._warm.add(int(easy.getinfo(pycurl.LASTSOCKET)))
+                    self._warm.add(int(easy.getinfo(pycurl.LASTSOCKET)), requester.bytes_seen())
                     self._detach(easy)
                     requester.request_ended(code, message)
 

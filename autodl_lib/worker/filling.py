@@ -15,6 +15,7 @@ from autodl_lib.worker.control_file import Ranges
 from autodl_lib.worker.part_file import PartFile
 from autodl_lib.worker.response import OTHER_RANGE_NOTE, Accept, AskAgain, Refuse, RemoteVersion
 from autodl_lib.worker.segment import Segment
+from autodl_lib.worker.tap import Tap
 from autodl_lib.worker.verdicts import Verdict
 
 
@@ -80,10 +81,23 @@ class Filling:
         elif written.overran:
             words = f"the server sent more than the {segment.natural_end} bytes that it had announced"
             complaint = Refuse(verdict=Verdict(code=FailureCode.REMOTE_CHANGED, message=words))
-        span = segment.take_written()
-        if span is not None:
-            self._write_back(*span)
+        self._send_to_disk(segment)
         return complaint
+
+    def move(self, segment: Segment, tap: Tap, most_bytes: int) -> int | None:
+        """Move the next bytes of a tapped body; return how many, 0 at the end, None when none are there now.
+
+        Raises: OSError.
+        """
+        if self._part is None or segment.end is None:
+            raise RuntimeError("nobody knows where these bytes belong")
+        size = tap.move(self._part.fd, segment.position, min(most_bytes, segment.end - segment.position))
+        if size:
+            segment.take_moved(size)
+            self.received_bytes += size
+            self._done.add(segment.position - size, segment.position)
+            self._send_to_disk(segment)
+        return size
 
     def ranges(self) -> Ranges | None:
         """Return which ranges are in the part file, None when there is none yet."""
@@ -115,6 +129,11 @@ class Filling:
         for segment in segments:
             taken.add(segment.position, segment.end if segment.end is not None else size)
         return taken.missing(0, size)
+
+    def _send_to_disk(self, segment: Segment) -> None:
+        span = segment.take_written()
+        if span is not None:
+            self._write_back(*span)
 
     def _size(self) -> int | None:
         return self.version.size if self.version is not None else None

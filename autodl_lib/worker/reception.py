@@ -12,6 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pycurl
+
 from autodl_lib.worker.connection import Answer
 from autodl_lib.worker.defects import verdict_of
 from autodl_lib.worker.filling import Filling
@@ -20,11 +22,14 @@ from autodl_lib.worker.judging import judge_end, judge_head, judge_size
 from autodl_lib.worker.response import Accept, AskAgain, Judgement, Refuse, ResponseHead
 from autodl_lib.worker.segment import Segment
 from autodl_lib.worker.sources import Source, Sources
+from autodl_lib.worker.tap import PIPE_BYTES, Tap
 from autodl_lib.worker.throttle import Throttle
 from autodl_lib.worker.verdicts import CurlResult, Verdict
 
 _DRAIN_BYTES = 65536
 """So much of a refusal's body is read, to keep the connection usable."""
+_MOVES_AT_ONCE = 8
+_MOVED_UNDER_A_LIMIT_BYTES = 64 * 1024
 
 
 class Reception:
@@ -54,8 +59,9 @@ class Reception:
             return Answer.STOP
         if not segment.is_accepted:
             return self._answer_unwanted(segment, len(data))
-        if not self._throttle.admits(segment, len(data)):
+        if not self._throttle.admits(segment):
             return Answer.LATER
+        self._throttle.take(len(data))
         if segment.hold(data, pour=not self._throttle.rate_bps()):
             return self.take_poured(segment)
         return self._answer(segment)
@@ -109,6 +115,45 @@ class Reception:
         """Judge an FTP or SFTP response."""
         self._late = None
         self._guarded(segment, lambda: self._judge_size(segment))
+
+    def tap(self, segment: Segment, tapper: Callable[[Tap], None]) -> CurlResult | None:
+        """Have the rest of a body come past libcurl, where that can be; return how the response ended, if it has."""
+        if self._throttle.rate_bps():
+            return None
+        try:
+            self.write(segment)
+            segment.is_untappable = not segment.connection.tap(tapper)
+        except ConnectionError as error:
+            return self._ended(pycurl.E_PARTIAL_FILE, error.errno or 0)
+        except OSError as error:
+            self.fail_by(error, segment.source)
+        return None
+
+    def move(self, segment: Segment, tap: Tap) -> CurlResult | None:
+        """Move what has come of a tapped body into the part file; return how the response ended, once it has."""
+        most_bytes = _MOVED_UNDER_A_LIMIT_BYTES if self._throttle.rate_bps() else PIPE_BYTES
+        try:
+            for _ in range(_MOVES_AT_ONCE):
+                if segment.is_full():
+                    break
+                if not self._throttle.admits(segment):
+                    segment.connection.put_off()
+                    return None
+                size = self.filling.move(segment, tap, most_bytes)
+                if size == 0:
+                    return self._ended(pycurl.E_PARTIAL_FILE)
+                if size is None:
+                    return None
+                self._throttle.take(size)
+        except (ConnectionError, TimeoutError) as error:
+            return self._ended(pycurl.E_RECV_ERROR, error.errno or 0)
+        except Exception as error:  # noqa: BLE001  told to the owner
+            self.fail_by(error, segment.source)
+        return self._ended(pycurl.E_OK) if segment.is_full() else None
+
+    def _ended(self, code: int, os_errno: int = 0) -> CurlResult:
+        """Return how a tapped response ended, in libcurl's terms."""
+        return CurlResult(code=code, message="", os_errno=os_errno, status=self.status)
 
     def end(self, segment: Segment, result: CurlResult) -> None:
         """Take in the end of a response, which may have had no body."""

@@ -18,6 +18,10 @@ from autodl_lib.worker.sources import Source
 WRITE_BACK_BYTES = 32 * 1024 * 1024
 """After so much, the disk is set to work: syncing a large file at its end then finds little left to do."""
 
+_WORTH_A_TAP_BYTES = 16 * 1024 * 1024
+_WORTH_A_TAP_BPS = 64 * 1024 * 1024
+"""Where the network is slower, what a byte costs here does not matter, and a connection that can be used again does."""
+
 _WINDOW_S = 0.3
 _LEAST_WINDOW_S = 0.05
 
@@ -54,6 +58,8 @@ class Segment:
         """Of heads and bodies, as far as libcurl told."""
         self.received_bytes = 0
         self.wanted_if_range = False
+        self.is_untappable = False
+        """Whether its body can only come by libcurl."""
         self.is_blamed = False
         """Whether its source was told that it is too slow."""
         self._sent_to_disk = self.start
@@ -135,6 +141,19 @@ class Segment:
             return None
         self._sent_to_disk = self.position
         return offset, length
+
+    def is_worth_a_tap(self, now: float) -> bool:
+        """Tell whether the rest of the body is to come past libcurl, as far as can be told from here."""
+        if self.is_untappable or not self.is_accepted or self.judgement is not None or not self.speaks_http():
+            return False
+        if self.end is None or self.natural_end is None or self.end - self.position < _WORTH_A_TAP_BYTES:
+            return False
+        return not self.connection.is_tapped() and self.speed_bps(now) >= _WORTH_A_TAP_BPS
+
+    def take_moved(self, size: int) -> None:
+        """Take in what was moved into the part file past this memory."""
+        self.position += size
+        self.received_bytes += size
 
     def speed_bps(self, now: float) -> float:
         """Return the speed of the last moments."""

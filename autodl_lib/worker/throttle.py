@@ -34,15 +34,17 @@ class Throttle:
         else:
             self._limiter = RateLimiter(rate_bps, now)
 
-    def admits(self, segment: Segment, size_bytes: int) -> bool:
-        """Tell whether a segment may take these bytes, and count them; if not, it waits for its turn."""
-        if self._limiter is None:
+    def admits(self, segment: Segment) -> bool:
+        """Tell whether a segment may take bytes; if not, it waits for its turn."""
+        if self._limiter is None or self._limiter.may_take(time.monotonic()):
             return True
-        if not self._limiter.may_take(time.monotonic()):
-            self._waiting.append(segment)
-            return False
-        self._limiter.take(size_bytes)
-        return True
+        self._waiting.append(segment)
+        return False
+
+    def take(self, size_bytes: int) -> None:
+        """Count what a segment has taken."""
+        if self._limiter is not None:
+            self._limiter.take(size_bytes)
 
     def is_holding_back(self) -> bool:
         """Tell whether any segment waits."""

@@ -32,6 +32,7 @@ from autodl_lib.worker.segment import Segment
 from autodl_lib.worker.sources import Source, Sources
 from autodl_lib.worker.speed import Speed
 from autodl_lib.worker.spreading import LEAST_FILE_BYTES, Spreading
+from autodl_lib.worker.tap import Tap
 from autodl_lib.worker.throttle import Throttle
 from autodl_lib.worker.verdicts import CurlResult, TaskFailed, Verdict, with_status
 
@@ -196,6 +197,8 @@ class Transfer:
             self._cut(segment)
         elif segment.judgement is not None:
             self._patience.drain(time.monotonic())
+        elif segment.is_worth_a_tap(time.monotonic()):
+            self._guarded(lambda: self._tap(segment))
 
     def connection_ended(self, connection: Connection, result: CurlResult) -> None:
         """Hear how a request ended."""
@@ -248,6 +251,21 @@ class Transfer:
             self._let_go_on(segment)
         else:
             self._cut(segment)
+
+    def _tap(self, segment: Segment) -> None:
+        """Have the rest of a body come past libcurl, where that can be."""
+        result = self._reception.tap(segment, lambda tap: self._guarded(lambda: self._move(segment, tap)))
+        if result is not None:
+            self._cut(segment, result)
+
+    def _move(self, segment: Segment, tap: Tap) -> None:
+        """Move what a tapped connection has brought."""
+        before = segment.position
+        result = self._reception.move(segment, tap)
+        if segment.position > before:
+            self._patience.heard(time.monotonic())
+        if result is not None:
+            self._cut(segment, result)
 
     def _take_turns(self, now: float) -> None:
         """Let those go on that waited under the rate limit."""
