@@ -19,7 +19,7 @@ WRITE_BACK_BYTES = 32 * 1024 * 1024
 """After so much, the disk is set to work: syncing a large file at its end then finds little left to do."""
 
 _WORTH_A_TAP_BYTES = 16 * 1024 * 1024
-_WORTH_A_TAP_BPS = 64 * 1024 * 1024
+_WORTH_A_TAP_BPS = 32 * 1024 * 1024
 """Where the network is slower, what a byte costs here does not matter, and a connection that can be used again does."""
 
 _WINDOW_S = 0.3

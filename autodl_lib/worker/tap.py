@@ -20,8 +20,9 @@ import struct
 import termios
 
 PIPE_BYTES = 1024 * 1024
-_BYTES_RECEIVED = struct.Struct("=128xQ")
-"""Where tcp_info has tcpi_bytes_received, since Linux 4.1."""
+_TCP_INFO = struct.Struct("=B127xQ")
+"""tcpi_state, and tcpi_bytes_received, which is there since Linux 4.1 and counts the end of the stream as a byte."""
+_CLOSE_WAIT = 8
 _LOOKS = 500
 """Bytes may come in the middle of a look, which is then taken again."""
 _UNABLE = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP}
@@ -126,11 +127,12 @@ def _read_bytes(connected: socket.socket) -> int | None:
     try:
         waiting = _waiting_bytes(connected)
         info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        if len(info) < _BYTES_RECEIVED.size or _waiting_bytes(connected) != waiting:
+        if len(info) < _TCP_INFO.size or _waiting_bytes(connected) != waiting:
             return None
     except OSError:
         return None
-    return int(_BYTES_RECEIVED.unpack_from(info)[0]) - waiting
+    state, received_bytes = map(int, _TCP_INFO.unpack_from(info))
+    return received_bytes - (state == _CLOSE_WAIT) - waiting
 
 
 def _waiting_bytes(connected: socket.socket) -> int:
