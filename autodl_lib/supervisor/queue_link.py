@@ -64,11 +64,10 @@ class QueueLink:
         Raises: OSError, EOFError.
         """
         self._number += 1
-        self.address = f"reports-{self._number}.sock"
+        # A name of its own: what a killed daemon has started may still be about to bind the last one's.
+        self.address = f"reports-{os.getpid()}-{self._number}.sock"
         self.key = secrets.token_bytes(32)
         secret = secrets.token_hex(16)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.address)
         process, reader, self._pidfd = await self._starter.start_manager(serve_reports, self.address, self.key, secret)
         self._loop.add_reader(self._pidfd, self._ended)
 

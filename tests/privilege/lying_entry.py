@@ -475,7 +475,7 @@ def looks_around(liar: Liar) -> None:
             "memory of a process of the user": attempt(lambda: os.open(f"/proc/{other}/mem", os.O_RDONLY)),
             "list the state": attempt(lambda: os.listdir(state_dir)),
             "the queue": attempt(lambda: Path(state_dir, "queue.db").read_bytes()),
-            "another connection to the report queue": attempt(lambda: connect(f"{state_dir}/reports-1.sock")),
+            "another connection to the report queue": attempt(lambda: connect(f"{state_dir}/reports-{supervisor}-1.sock")),
             "setuid": attempt(lambda: os.setuid(0)),
             "setresuid": attempt(lambda: os.setresuid(-1, 0, -1)),
             "setgid": attempt(lambda: os.setgid(0)),
