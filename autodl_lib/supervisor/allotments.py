@@ -6,9 +6,9 @@ Invariants: a lease is known here from its handing out until its transfer is ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
-from autodl_lib.contract.task import TaskId
+from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.contract.worker_messages import Grant, LeasePhase, Progress, SetRate, Started, Yielded
 from autodl_lib.supervisor.admission import Admitted
 from autodl_lib.supervisor.host_ledger import Grants, HostLedger, user_key
@@ -27,6 +27,9 @@ class Allotments:
 
     def __init__(self, limits: RateLimits, speed_of: Callable[[TaskId], int | None]) -> None:
         self.hosts = HostLedger()
+        self.hosts.held_for = self._held_for
+        self.held_for: Callable[[Uid], Set[str]] = lambda _: frozenset()
+        """Return the hosts that asked to be left alone by a user."""
         self.rates = RateControl(limits, speed_of)
         self._leases: dict[str, Lease] = {}
 
@@ -42,6 +45,10 @@ class Allotments:
             user if user in self.hosts.user_limits else None,
         )
         self.rates.add(lease.id, worker_key, lease.uid, (lease.task_id, lease.limit_rate_bps))
+
+    def _held_for(self, lease_id: str) -> Set[str]:
+        lease = self._leases.get(lease_id)
+        return self.held_for(lease.uid) if lease is not None else frozenset()
 
     def end(self, lease: Lease) -> None:
         """A lease's transfer is over; for one that is not known, nothing."""

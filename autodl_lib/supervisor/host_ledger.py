@@ -12,7 +12,7 @@ is occupied is over the limit only where the limit was lowered below one connect
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -86,8 +86,8 @@ class HostLedger:
         self.limit = 1
         self.user_limits: dict[str, int] = {}
         """How many connections a user may have over all hosts, by their key; who is not in it has no limit."""
-        self.held: Set[str] = frozenset()
-        """Hosts that asked to be left alone: a task that has one of them as a mirror does without."""
+        self.held_for: Callable[[str], Set[str]] = lambda _: frozenset()
+        """Return the hosts that asked the user of a lease to be left alone: as a mirror, it does without them."""
         self._hosts: dict[str, _Host] = {}
         self._entries: dict[str, _Entry] = {}
         self._of_worker: dict[str, Counter[str]] = {}
@@ -286,8 +286,9 @@ class HostLedger:
 
     def _allowed(self, entry: _Entry) -> tuple[int, ...]:
         allowed = [min(stake.level, entry.want) for stake in entry.stakes]
+        held = self.held_for(entry.lease) if entry.hosts_num > 1 else frozenset[str]()
         for index, name in enumerate(entry.sources[1:], start=1):
-            if name in self.held and name != entry.sources[0]:
+            if name in held and name != entry.sources[0]:
                 allowed[index] = 0
         if entry.hosts_num < len(allowed):
             left = allowed[-1]

@@ -94,7 +94,7 @@ class Runner:
     def attach(self, pool: Pool) -> None:
         """Begin to fill a pool that has started."""
         self.pool = pool
-        pool.allotments.hosts.held = self.host_holds.closed(time.monotonic())
+        pool.allotments.held_for = self.host_holds.of
         self._set_due_timer()
         self._set_hold_timer()
         self.changed()
@@ -266,7 +266,7 @@ class Runner:
         now = time.time()
         leased = pool.leased()
         full = {host for host, free in pool.allotments.hosts.room().items() if free <= 0}
-        held = self.host_holds.closed(time.monotonic())
+        self.host_holds.expire(time.monotonic())
         users = []
         for uid in self._store.counters.users_with([TaskState.ENQUEUED]):
             if self._is_held(uid, now):
@@ -276,7 +276,7 @@ class Runner:
                 continue
             at = {host for view in views if view.uid == uid for host in view.hosts} if full else frozenset[str]()
             need = Need(tasks=slots + room, slots=slots, leased=leased, leased_by_user=pool.leased_by(uid))
-            waiting = next_tasks(self._store.read, uid, need, Closed(held=held, full=full, at=at))
+            waiting = next_tasks(self._store.read, uid, need, Closed(held=self.host_holds.of(uid), full=full, at=at))
             if waiting:
                 users.append(self._queue_of(uid, waiting, pool))
         return tuple(users)
@@ -318,11 +318,11 @@ class Runner:
         return any(_active(self.holds[key], now) for key in (uid, EVERYBODY) if key in self.holds)
 
     def _leave_alone(self, lease: Lease, report: Failed) -> None:
-        """A server asked to be asked later: that is for all tasks of its host."""
+        """A server asked to be asked later: that is for all tasks of its host that the user has."""
         if report.code is not FailureCode.SERVER_BUSY or not report.retry_after_s:
             return
         host = lease.sources[min(report.source, len(lease.sources) - 1)]
-        self.host_holds.hold(host, report.retry_after_s, time.monotonic())
+        self.host_holds.hold(lease.uid, host, report.retry_after_s, time.monotonic())
         self._set_host_timer()
 
     def _set_host_timer(self) -> None:
@@ -335,7 +335,7 @@ class Runner:
             self._host_timer = self._loop.call_later(_delay(end_mono - time.monotonic()), self._host_is_open)
 
     def _host_is_open(self) -> None:
-        self.host_holds.closed(time.monotonic())
+        self.host_holds.expire(time.monotonic())
         self._set_host_timer()
         self.changed()
 

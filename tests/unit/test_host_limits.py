@@ -173,7 +173,7 @@ def test_a_mirror_makes_way_for_a_task_that_needs_the_host() -> None:
 
 def test_a_mirror_that_asked_to_be_left_alone_is_done_without() -> None:
     held = ledger()
-    held.held = {OTHER}
+    held.held_for = lambda _: {OTHER}
     assert begin(held, "1", "w1", HOST, OTHER, THIRD) == (4, 0, 4)
     assert begin(held, "2", "w2", OTHER, OTHER)[0] > 0, "its own host was seen to by the scheduler"
 

@@ -31,7 +31,7 @@ def _closed_host(call: Call, task: Task) -> str | None:
     """Say why a task's host may not be asked now, None where it may."""
     host = check_url(task.url)
     shown_host = host.removesuffix(":80").removesuffix(":443")
-    left_s = call.service.runner.host_holds.left_s(host, time.monotonic())
+    left_s = call.service.runner.host_holds.left_s(task.uid, host, time.monotonic())
     if left_s > 0:
         return f"It waits for {shown_host}, which asked to be left alone for {max(1, round(left_s))} s more."
     hosts = call.service.pool.allotments.hosts
