@@ -267,7 +267,7 @@ def test_a_link_in_the_way_is_not_followed(daemon: Daemon, nginx: Nginx, alice: 
 
 
 def test_a_user_reads_nothing_of_the_daemon_s_state(daemon: Daemon, alice: User) -> None:
-    [reports] = daemon.state_dir.glob("reports-*.sock")
+    [reports] = wait_until(lambda: list(daemon.state_dir.glob("reports-*.sock")), what="the report queue's socket")
 
     def look() -> list[str]:
         reachable = []
