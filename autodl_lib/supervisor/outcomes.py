@@ -42,6 +42,7 @@ from autodl_lib.store.rows import Change, Description
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction
 from autodl_lib.supervisor.admission import Admitted
+from autodl_lib.supervisor.audit import printable
 from autodl_lib.supervisor.losses import Loss
 from autodl_lib.supervisor.retry import Attempt, decide
 from autodl_lib.supervisor.worker_handle import Lease, Worker
@@ -280,7 +281,7 @@ class Outcomes:
             logger.info(
                 "task %d failed: %s",
                 lease.task_id,
-                message,
+                printable(message),
                 extra={"event": "task_failed", "task_id": lease.task_id, "uid": lease.uid},
             )
 

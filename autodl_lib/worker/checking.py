@@ -14,6 +14,7 @@ from autodl_lib.contract.checksums import Checksum, find_in_list, is_list_url, p
 from autodl_lib.contract.errors import InvalidParams
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.transfer_options import PieceHashes, TransferOptions
+from autodl_lib.contract.urls import redact_url
 from autodl_lib.worker.digest_fields import expected_digests
 from autodl_lib.worker.hashing import HashingStopped, failed_pieces, find_mismatch
 from autodl_lib.worker.response import ResponseHead
@@ -95,7 +96,8 @@ def expectation(
     for item in lists:
         found = find_in_list(item.content, names, item.url)
         if found is None:
-            words = f"{item.url} has no checksum of {' or '.join(names[:3]) or 'the file'}, or contradicts itself"
+            file = " or ".join(names[:3]) or "the file"
+            words = f"{redact_url(item.url)} has no checksum of {file}, or contradicts itself"
             raise TaskFailed(FailureCode.CHECKSUM, words)
         checksums.append(found)
     return Expectation(checksums=tuple(dict.fromkeys([*checksums, *promised])), pieces=options.pieces)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autodl_lib.contract.checksums import MAX_LIST_BYTES
+from autodl_lib.contract.urls import redact_url
 from autodl_lib.contract.worker_messages import Assign, TransferSettings
 from autodl_lib.worker.checking import ChecksumList, list_urls
 from autodl_lib.worker.connection import Connections
@@ -115,7 +116,7 @@ class Preparation:
         if isinstance(result, Fetched) and result.head.status not in (0, 200):
             result = http_verdict(result.head.status, result.head.reason, None)
         if isinstance(result, Verdict):
-            words = f"the list of checksums {url} could not be fetched: {result.message}"
+            words = f"the list of checksums {redact_url(url)} could not be fetched: {result.message}"
             self._done(Verdict(code=result.code, message=words, http_status=result.http_status))
             return
         self._lists.append(ChecksumList(url=url, content=result.body.decode("utf-8", "replace")))
