@@ -475,7 +475,9 @@ def looks_around(liar: Liar) -> None:
             "memory of a process of the user": attempt(lambda: os.open(f"/proc/{other}/mem", os.O_RDONLY)),
             "list the state": attempt(lambda: os.listdir(state_dir)),
             "the queue": attempt(lambda: Path(state_dir, "queue.db").read_bytes()),
-            "another connection to the report queue": attempt(lambda: connect(f"{state_dir}/reports-{supervisor}-1.sock")),
+            "another connection to the report queue": attempt(
+                lambda: connect(f"{state_dir}/reports-{supervisor}-1.sock")
+            ),
             "setuid": attempt(lambda: os.setuid(0)),
             "setresuid": attempt(lambda: os.setresuid(-1, 0, -1)),
             "setgid": attempt(lambda: os.setgid(0)),
@@ -510,6 +512,15 @@ def _run_own(folder: Path) -> None:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     os.execv(program, ["program"])
+
+
+@lie
+def forges_the_log(liar: Liar) -> None:
+    """Its task fails, with a reason that goes on as a log would."""
+    words = "no\n2026-01-01 00:00:00,000 INFO max_tasks by root (uid 0): forged\x1b[2J"
+    fields = {"code": "remote_missing", "message": words, "http_status": 404, "retry_after_s": None}
+    liar.say(liar.report("failed", **fields, bytes_done=0, bytes_received=0, part=None))
+    time.sleep(60)
 
 
 @lie

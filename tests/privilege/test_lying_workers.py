@@ -37,7 +37,7 @@ files = 512
 )
 
 LIES = re.findall(r"^@lie\ndef (\w+)\(", (HERE / "lying_entry.py").read_text(), re.MULTILINE)
-PROBES = {"looks_around", "asks_the_daemon", "tells_its_environment"}
+PROBES = {"looks_around", "asks_the_daemon", "tells_its_environment", "forges_the_log"}
 """Lies with a test of their own."""
 
 LEAVES_BY_ITSELF = {
@@ -214,6 +214,15 @@ def test_a_worker_that_was_taken_over_reaches_nothing_but_its_user_s_files(stage
     assert allowed <= tolerated, found
     assert found["a core"] == "(0, 0)"
     assert found["run a program"] == "Permission denied"
+
+
+def test_no_word_of_a_worker_begins_a_line_of_the_daemon_s_log(stage: Stage) -> None:
+    task = stage.daemon.await_state(stage.tell("forges_the_log"), "failed")
+    assert "forged" in task["error"]["message"]
+    found = [line for line in stage.daemon.log().splitlines() if "forged" in line]
+    assert len(found) == 1
+    assert f"INFO task {task['id']} failed: no?2026" in found[0]
+    assert "\x1b" not in found[0]
 
 
 def test_a_worker_s_environment_is_its_user_s_and_short(stage: Stage) -> None:
