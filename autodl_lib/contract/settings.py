@@ -70,7 +70,22 @@ class AccessSection:
 
     allow_users: tuple[str, ...] = param("names, or * for all", default=("*",), max_length=256)
     allow_groups: tuple[str, ...] = param("groups whose members may, besides allow_users", default=(), max_length=256)
+    deny_users: tuple[str, ...] = param(
+        "names of who may not, whatever else says that they may; never root", default=(), max_length=256
+    )
+    deny_groups: tuple[str, ...] = param("groups whose members may not, likewise", default=(), max_length=256)
     admin_group: str = param("members see and steer everything, as root does", default="autodl-admin", max_length=256)
+    socket_group: str = param(
+        "the group that the socket is given to, at the start (systemd's socket: SocketGroup= in its unit)",
+        default="",
+        max_length=256,
+    )
+    socket_mode: str = param(
+        'who may connect at all, in octal, at the start, such as "0660" beside a socket_group; empty: all users, or '
+        "the private daemon's own (systemd's socket: SocketMode= in its unit)",
+        default="",
+        max_length=4,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,10 +90,14 @@ class Access:
         return Caller(uid=peer.uid, name=account.name, pid=peer.pid, is_admin=is_admin)
 
     def _is_allowed(self, account: Account) -> bool:
-        users = self._settings.allow_users
-        if account.uid == 0 or "*" in users or account.name in users:
+        settings = self._settings
+        if account.uid == 0:
             return True
-        return bool(account.groups & {*self._settings.allow_groups, self._settings.admin_group})
+        if account.name in settings.deny_users or account.groups & {*settings.deny_groups}:
+            return False
+        if "*" in settings.allow_users or account.name in settings.allow_users:
+            return True
+        return bool(account.groups & {*settings.allow_groups, settings.admin_group})
 
     async def _account(self, uid: Uid) -> Account | None:
         remembered = self._accounts.get(uid)

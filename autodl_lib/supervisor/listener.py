@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import grp
 import logging
 import os
 import socket
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from autodl_lib import __version__
 from autodl_lib.contract.errors import AlreadyRunning, BadSettings, Busy
+from autodl_lib.contract.settings import AccessSection
 from autodl_lib.contract.task import Uid
 from autodl_lib.privilege.peer import Peer, peer_of
 from autodl_lib.supervisor.access import Access, Caller
@@ -83,6 +85,28 @@ def bind_socket(path: Path, *, for_everybody: bool) -> socket.socket:
         raise BadSettings(f"can't make the socket {path}: {error.strerror}") from None
     listening.setblocking(False)
     return listening
+
+
+def give_socket(path: Path, settings: AccessSection) -> None:
+    """Give the socket the group and the mode that the configuration names, where it does.
+
+    Raises: BadSettings.
+    """
+    if not settings.socket_mode and not settings.socket_group:
+        return
+    try:
+        mode = int(settings.socket_mode, 8) if settings.socket_mode else None
+        group = grp.getgrnam(settings.socket_group).gr_gid if settings.socket_group else -1
+        # The group first: a mode for a group must never count for another one.
+        os.chown(path, -1, group)
+        if mode is not None:
+            os.chmod(path, mode & 0o777)
+    except ValueError:
+        raise BadSettings(f"access.socket_mode is no octal number: {settings.socket_mode!r}") from None
+    except KeyError:
+        raise BadSettings(f"access.socket_group: there is no group {settings.socket_group!r}") from None
+    except OSError as error:
+        raise BadSettings(f"can't give the socket {path} its group and mode: {error.strerror}") from None
 
 
 def _remove_stale(path: Path) -> None:

@@ -21,7 +21,7 @@ from autodl_lib.contract.errors import AutodlError, BadSettings
 from autodl_lib.supervisor.daemon import STOP_TIMEOUT_S, Daemon, Setup
 from autodl_lib.supervisor.environment import forget_the_rest
 from autodl_lib.supervisor.journal import JournalHandler, is_journal
-from autodl_lib.supervisor.listener import bind_socket, remove_socket
+from autodl_lib.supervisor.listener import bind_socket, give_socket, remove_socket
 from autodl_lib.supervisor.options import SYSTEM_CONFIG, SYSTEM_SOCKET, SYSTEM_STATE_DIR, DaemonOptions
 from autodl_lib.supervisor.processes import forget_children, raise_file_limit, waited_for
 from autodl_lib.supervisor.settings_file import read_settings
@@ -31,6 +31,7 @@ from autodl_lib.supervisor.systemd import ServiceManager, adopted_socket, path_o
 PRIVATE_IDLE_EXIT_S = 900.0
 _STDERR_FD = 2
 _SWITCH_INTERVAL_S = 0.0005
+_OF_THE_UNIT = "the socket is systemd's: SocketMode= and SocketGroup= of its unit count, not those of [access]"
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,10 @@ def _run(options: DaemonOptions) -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.freeze()
     try:
+        if adopted is None:
+            give_socket(socket_path, settings.access)
+        elif settings.access.socket_mode or settings.access.socket_group:
+            logger.warning("%s", _OF_THE_UNIT, extra={"event": "socket_adopted"})
         for stale in state_dir.glob("reports-*.sock"):
             stale.unlink(missing_ok=True)
         os.chdir(state_dir)  # the report queue's socket is named relative to it: its path is short then

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import re
 import secrets
+import socket
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -216,6 +218,50 @@ def test_who_is_not_allowed_is_refused_at_once(make_daemon: MakeDaemon, users: d
     for name in ("bob", "alice", "carol"):  # by name, and two by their group
         assert users[name].call(daemon.socket, "max_tasks") == {"max_tasks_num": 10}
     assert daemon.ok("max-tasks") == "10\n"
+
+
+def test_who_is_denied_is_refused_whatever_else_lets_them_in(make_daemon: MakeDaemon, users: dict[str, User]) -> None:
+    names = {name: user.name for name, user in users.items()}
+    config = (
+        f'[access]\nallow_users = ["*", "{names["bob"]}"]\nadmin_group = "{ADMINS}"\n'
+        f'deny_users = ["{names["bob"]}", "{names["admin"]}", "root"]\ndeny_groups = ["{TEAM}", "root"]\n'
+    )
+    daemon = make_daemon(config=config).start()
+    for name in ("bob", "admin", "alice", "carol"):  # by name, an administrator too, and two by their group
+        assert users[name].first_answer(daemon.socket)["error"]["data"]["code"] == "not_allowed", name
+    assert daemon.ok("max-tasks") == "10\n"  # root is never denied
+    daemon.config.write_text(config.replace(names["bob"], "nobody-of-that-name"))
+    psutil.Process(daemon.pid).send_signal(1)
+    wait_until(lambda: "the configuration is reloaded" in daemon.log(), "it is reloaded", seen=daemon.log_end)
+    assert users["bob"].call(daemon.socket, "max_tasks") == {"max_tasks_num": 10}
+
+
+def test_the_socket_has_the_group_and_the_mode_of_the_configuration(
+    make_daemon: MakeDaemon, users: dict[str, User]
+) -> None:
+    daemon = make_daemon(config=f'[access]\nsocket_group = "{TEAM}"\nsocket_mode = "0660"\n').start()
+    found = daemon.socket.stat()
+    assert (found.st_uid, grp.getgrgid(found.st_gid).gr_name, stat.S_IMODE(found.st_mode)) == (0, TEAM, 0o660)
+
+    def connects() -> bool:
+        with socket.socket(socket.AF_UNIX) as peer:
+            return peer.connect_ex(str(daemon.socket)) == 0
+
+    assert users["alice"].do(connects) is True
+    assert users["bob"].do(connects) is False
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [('socket_mode = "0888"', "is no octal number"), ('socket_group = "no-such-group-here"', "there is no group")],
+)
+def test_a_socket_that_can_not_be_given_away_is_refused_in_a_sentence(
+    make_daemon: MakeDaemon, line: str, words: str
+) -> None:
+    daemon = make_daemon(config=f"[access]\n{line}\n")
+    assert daemon.launch().wait(30) == 2
+    assert words in daemon.log()
+    assert not daemon.socket.exists()
 
 
 def test_a_uid_without_an_account_and_the_overflow_uid_are_refused(daemon: Daemon) -> None:
