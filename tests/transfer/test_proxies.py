@@ -13,6 +13,7 @@ from support.ftp import PyFtp
 from support.server_process import free_port, public_folder, running
 from support.socks import SocksProxy
 from support.squid import PASSWORD, USER, Squid
+from support.tls_door import TlsDoor
 from support.tls_nginx import TlsNginx
 from worker_harness import WorkerHarness
 
@@ -70,6 +71,35 @@ def test_https_goes_through_the_proxy_in_a_tunnel(
 ) -> None:
     options = {"ca_file": str(certificates.ca_file), "proxy": squid.place}
     assert arrival(worker, f"{tls.url}/f", folder, **options) == BODY
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_is_spoken_to_over_tls(
+    squid: Squid,
+    apache: Apache,
+    tls: TlsNginx,
+    worker: WorkerHarness,
+    folder: Path,
+    certificates: Certificates,
+    scheme: str,
+) -> None:
+    url = apache.url if scheme == "http" else tls.url
+    with TlsDoor(squid.place, certificates.good) as door:
+        options = {"ca_file": str(certificates.ca_file), "proxy": f"https://{door.place}"}
+        assert arrival(worker, f"{url}/f", folder, **options) == BODY
+        assert door.passed_bytes > len(BODY)
+
+
+def test_a_proxy_that_can_not_prove_who_it_is_gets_nothing(
+    squid: Squid, apache: Apache, worker: WorkerHarness, folder: Path, certificates: Certificates
+) -> None:
+    login = f"https://{USER}:{PASSWORD.replace(' ', '%20')}@"
+    with TlsDoor(squid.place_with_login, certificates.expired) as door:
+        options = {"ca_file": str(certificates.ca_file), "proxy": login + door.place}
+        failed = failure(worker, f"{apache.url}/f", folder, **options)
+        assert failed.code is FailureCode.TLS
+        assert PASSWORD not in failed.message
+        assert door.passed_bytes == 0
 
 
 def test_a_proxy_is_logged_in_to(
