@@ -19,6 +19,8 @@ from autodl_lib.worker.response import ResponseHead
 from autodl_lib.worker.verdicts import CurlResult, TaskFailed, Verdict, curl_verdict
 
 _NEVER = float("inf")
+_LONGEST_S = 300.0
+"""However patient the task is with a server that sends nothing: an answer that trickles comes to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class SmallFetch:
         self._size_bytes = 0
         self._connection: Connection | None = None
         self._connections: Connections | None = None
-        self._active_mono = 0.0
+        self._begun_mono = self._active_mono = 0.0
         self._seen_bytes = 0
 
     def start(self, connections: Connections) -> None:
@@ -49,7 +51,7 @@ class SmallFetch:
 
         Raises: TaskFailed.
         """
-        self._active_mono = time.monotonic()
+        self._begun_mono = self._active_mono = time.monotonic()
         connection = connections.take()
         try:
             connection.start(self._request, self)
@@ -73,13 +75,15 @@ class SmallFetch:
             return _NEVER
         settings = self._request.settings
         patience_s = settings.stall_timeout_s + (0.0 if self._seen_bytes else settings.connect_timeout_s)
-        return self._active_mono + patience_s
+        return min(self._active_mono + patience_s, self._begun_mono + max(_LONGEST_S, patience_s))
 
     def check(self, now: float) -> None:
         """Give up when nothing has come for too long."""
         if now >= self.wake_mono():
             self.stop()
             words = f"the server sent nothing for {self._request.settings.stall_timeout_s:g} s"
+            if now - self._active_mono < self._request.settings.stall_timeout_s:
+                words = f"the server sent a short answer for over {now - self._begun_mono:.0f} s"
             self._done(Verdict(code=FailureCode.STALLED, message=words))
 
     def body_arrived(self, _connection: Connection, data: bytes) -> Answer:

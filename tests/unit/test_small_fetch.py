@@ -199,6 +199,17 @@ def test_each_byte_is_a_new_begin_of_patience(asking: Asking) -> None:
     assert asking.verdict().code is FailureCode.STALLED
 
 
+def test_an_answer_that_trickles_for_ever_is_given_up(asking: Asking) -> None:
+    while asking.told == []:
+        asking.now += STALL_S - 1
+        asking.step(1)
+        asking.fetch.check(asking.now)
+        assert asking.now <= 500 + 300 + STALL_S
+    assert asking.verdict().code is FailureCode.STALLED
+    assert "short answer" in asking.verdict().message
+    assert asking.pool.line.is_stopped
+
+
 def test_a_step_that_brings_nothing_is_no_sign_of_life(asking: Asking) -> None:
     before = asking.fetch.wake_mono()
     asking.now += 5
