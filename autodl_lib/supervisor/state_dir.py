@@ -6,6 +6,7 @@ Runs as: the supervisor.  Talks to: its own folder alone.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import stat
 import time
@@ -29,7 +30,7 @@ def claim_state_dir(path: Path, socket_path: Path, wait_s: float = 0.0) -> int:
     Raises: AlreadyRunning, BadSettings.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(path)
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode):
             raise BadSettings(f"{path} is no folder; name another one with --state-dir")
@@ -50,6 +51,21 @@ def claim_state_dir(path: Path, socket_path: Path, wait_s: float = 0.0) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, os.fsencode(socket_path) + b"\n", 0)
     return lock
+
+
+def _make(path: Path) -> None:
+    """Make the folder and those above it, each of them safe from a power cut: a queue in a lost folder is lost.
+
+    Raises: OSError.
+    """
+    missing = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True, mode=0o700 if folder == path else 0o777)
+        parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
 
 
 def _lock(descriptor: int) -> bool:

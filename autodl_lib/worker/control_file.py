@@ -4,7 +4,8 @@ Runs as: the task's owner.  Talks to: the control file.
 Two slots of 16 KiB are written in turn, each one line of JSON with a sequence number and a checksum; the valid
 slot of the highest number counts, so a write that a crash tears costs one checkpoint, never the file.
 Invariants: a slot is written only after the bytes that it names were synced; it holds no URL and no secret;
-anything malformed is the same as no control file. Never follows a symlink.
+anything malformed is the same as no control file. Never follows a symlink. What a control file says is gone from the
+disk before another part file has the name of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ _SLOTS = 2
 CONTROL_BYTES = SLOT_BYTES * _SLOTS
 _MAX_RANGES = 256
 _MAX_BYTES = 2**63
+
+MAY_PASS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ENOBUFS})
+"""Errors that tell nothing about a file: what can't be opened for one of these is there all the same."""
 
 Ranges = tuple[tuple[int, int], ...]
 """Half-open byte ranges, ascending, apart from each other."""
@@ -157,10 +161,15 @@ class ControlFile:
 
     @classmethod
     def open(cls, name: str, dir_fd: int) -> tuple[ControlFile, ControlRecord] | None:
-        """Open the one that an earlier attempt left, with what it says; None when there is none that is valid."""
+        """Open the one that an earlier attempt left, with what it says; None when there is none that is valid.
+
+        Raises: OSError when that can't be told now.
+        """
         try:
             fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
-        except OSError:
+        except OSError as error:
+            if error.errno in MAY_PASS:
+                raise
             return None
         try:
             content = _read_regular(fd)
@@ -185,9 +194,40 @@ class ControlFile:
         if durable:
             os.fdatasync(self._fd)
 
+    def invalidate(self) -> None:
+        """Make it say nothing any more, for good: a power cut may undo its removal, and not this.
+
+        Raises: OSError.
+        """
+        os.ftruncate(self._fd, 0)
+        os.fdatasync(self._fd)
+
     def close(self) -> None:
         """Let go of the file; it stays where it is."""
         os.close(self._fd)
+
+
+def remove_control(name: str, dir_fd: int) -> None:
+    """Remove a control file, if there is one, so that no power cut brings back what it said.
+
+    Raises: OSError.
+    """
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno in MAY_PASS:
+            raise
+        with contextlib.suppress(OSError):  # a symlink, a folder, another user's: it says nothing
+            os.unlink(name, dir_fd=dir_fd)
+        return
+    try:
+        if _is_ours(os.fstat(fd)):
+            ControlFile(fd, 0).invalidate()
+        os.unlink(name, dir_fd=dir_fd)
+    finally:
+        os.close(fd)
 
 
 def _write_all(fd: int, content: bytes, offset: int) -> None:
@@ -196,7 +236,8 @@ def _write_all(fd: int, content: bytes, offset: int) -> None:
 
 
 def _read_regular(fd: int) -> bytes:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-        return b""
-    return os.pread(fd, CONTROL_BYTES, 0)
+    return os.pread(fd, CONTROL_BYTES, 0) if _is_ours(os.fstat(fd)) else b""
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()

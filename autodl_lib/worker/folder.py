@@ -8,6 +8,7 @@ How it fails: TaskFailed with `folder` or `permission`, in a sentence that names
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -97,13 +98,32 @@ class Folders:
 def _open(path: str, *, create: bool) -> Folder:
     try:
         if create:
-            os.makedirs(path, 0o777, exist_ok=True)
+            _make(path)
         try:
             return Folder(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY), readable=True)
         except PermissionError:
             return Folder(path, os.open(path, os.O_PATH | os.O_DIRECTORY), readable=False)
     except OSError as error:
         raise _failure(path, error) from None
+
+
+def _make(path: str) -> None:
+    """Make a folder with its parents, each of them safe from a power cut as far as its parent may be opened.
+
+    Raises: OSError.
+    """
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make(parent)
+    with contextlib.suppress(FileExistsError):  # as a file, it will not open
+        os.mkdir(path, 0o777)
+    with contextlib.suppress(PermissionError):
+        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def _failure(path: str, error: OSError) -> TaskFailed:

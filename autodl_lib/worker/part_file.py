@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.worker_messages import FileIdentity
-from autodl_lib.worker.control_file import CONTROL_BYTES, ControlFile, ControlRecord
+from autodl_lib.worker.control_file import CONTROL_BYTES, MAY_PASS, ControlFile, ControlRecord, remove_control
 from autodl_lib.worker.file_name import control_name, is_part_name, numbered, part_name
 from autodl_lib.worker.folder import Folder
 from autodl_lib.worker.verdicts import TaskFailed
@@ -147,6 +147,9 @@ class PartFile:
 
     def remove(self) -> None:
         """Remove part file and control file and let go of them."""
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.invalidate()
         if self.is_in_place():
             _unlink_quietly(self.name, self.folder.fd)
         self.drop_control()
@@ -231,7 +234,11 @@ def reopen_part(folder: Folder, name: str, tag: str) -> tuple[PartFile, ControlR
     if fd is None:
         return None
     part = PartFile(folder, name, fd)
-    found = ControlFile.open(control_name(name), folder.fd)
+    try:
+        found = ControlFile.open(control_name(name), folder.fd)
+    except OSError:
+        part.close()
+        raise
     if found is not None:
         control, record = found
         part.adopt_control(control, record)
@@ -252,11 +259,16 @@ def reopen_identical(folder: Folder, name: str, identity: FileIdentity) -> PartF
         os.close(fd)
         return None
     part = PartFile(folder, name, fd)
-    found = ControlFile.open(control_name(name), folder.fd)
+    try:
+        found = ControlFile.open(control_name(name), folder.fd)
+    except OSError:
+        part.close()
+        raise
     if found is not None:
         part.adopt_control(*found)
     else:
-        _unlink_quietly(control_name(name), folder.fd)
+        with contextlib.suppress(OSError):
+            remove_control(control_name(name), folder.fd)
     return part
 
 
@@ -275,8 +287,9 @@ def discard_part(folder: Folder, name: str, tag: str) -> None:
         if found is not None and not exists(folder, name):
             _unlink_quietly(control, folder.fd)
         return
+    with contextlib.suppress(OSError):
+        remove_control(control, folder.fd)
     _unlink_quietly(name, folder.fd)
-    _unlink_quietly(control, folder.fd)
     os.close(fd)
 
 
@@ -293,7 +306,12 @@ def _claim(folder: Folder, name: str, tag: str) -> PartFile | None:
         if not _lock(fd, unsupported=True) or not _same_file(folder, name, fd):
             os.close(fd)
             continue
-        _unlink_quietly(control_name(name), folder.fd)
+        try:
+            remove_control(control_name(name), folder.fd)
+        except OSError:
+            _unlink_quietly(name, folder.fd)
+            os.close(fd)
+            raise
         return PartFile(folder, name, fd)
     return None
 
@@ -316,17 +334,25 @@ def _clear_abandoned(folder: Folder, name: str, tag: str) -> bool:
 
 
 def _open_and_lock(folder: Folder, name: str) -> int | None:
-    """Open an existing regular file of ours and lock it; None when it is something else or in use."""
+    """Open an existing regular file of ours and lock it; None when it is something else or in use.
+
+    Raises: OSError when that can't be told now.
+    """
     try:
         fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder.fd)
-    except OSError:
+    except OSError as error:
+        if error.errno in MAY_PASS:
+            raise
         return None
-    status = os.fstat(fd)
-    ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-    if ours and _lock(fd, unsupported=False) and _same_file(folder, name, fd):
-        return fd
-    os.close(fd)
-    return None
+    is_kept = False
+    try:
+        status = os.fstat(fd)
+        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        is_kept = ours and _lock(fd, unsupported=False) and _same_file(folder, name, fd)
+        return fd if is_kept else None
+    finally:
+        if not is_kept:
+            os.close(fd)
 
 
 def _lock(fd: int, *, unsupported: bool) -> bool:

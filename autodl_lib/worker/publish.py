@@ -17,6 +17,7 @@ import os
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.worker_messages import FileIdentity
+from autodl_lib.worker.control_file import MAY_PASS
 from autodl_lib.worker.file_name import control_name, is_part_name
 from autodl_lib.worker.folder import Folder
 from autodl_lib.worker.part_file import PartFile, candidates, identity_of
@@ -51,7 +52,9 @@ def finish_published(folder: Folder, name: str, part: str | None, identity: File
     """
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder.fd)
-    except OSError:
+    except OSError as error:
+        if error.errno in MAY_PASS:
+            raise  # taken for absent, it would be downloaded again under another name
         return False
     try:
         if identity_of(os.fstat(fd)) != identity:

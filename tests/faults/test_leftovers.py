@@ -1,0 +1,136 @@
+"""What is left of an earlier attempt is never mistaken: not when its removal is undone, not when it can't be opened."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autodl_lib.contract.task import OnConflict
+from autodl_lib.contract.worker_messages import FileIdentity
+from autodl_lib.worker.control_file import ControlRecord, decode_slots
+from autodl_lib.worker.folder import Folder, Folders
+from autodl_lib.worker.part_file import Claim, PartFile, claim_part, discard_part, reopen_identical, reopen_part
+from autodl_lib.worker.publish import finish_published
+from autodl_lib.worker.response import RemoteVersion
+
+NAME, PART, CONTROL = "a.bin", ".a.bin.autodl-part", ".a.bin.autodl-ctl"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folders().open(str(tmp_path))
+
+
+@pytest.fixture
+def no_descriptors(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make a name impossible to open, as when a process has too many files open."""
+    refused: set[str] = set()
+    really_open = os.open
+
+    def refuse(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if path in refused and not flags & os.O_CREAT:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return really_open(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuse)
+    return refused.add
+
+
+def kept(folder: Folder) -> PartFile:
+    """Make a part file with a control file, as a halted download leaves it."""
+    _, part = claim_part(folder, Claim(name=NAME, on_conflict=OnConflict.RENAME, tag="db:1"))
+    part.write([b"x" * 1000], 0)
+    version = RemoteVersion(size=5000, etag='"v"', last_modified=None)
+    part.checkpoint(ControlRecord(tag="db:1", version=version, ranges=((0, 1000),)), durable=True)
+    return part
+
+
+def still_says(path: Path) -> bool:
+    return decode_slots(path.read_bytes()) is not None
+
+
+def test_a_control_file_whose_removal_a_power_cut_undoes_says_nothing(folder: Folder, tmp_path: Path) -> None:
+    undone = tmp_path / "undone"
+
+    kept(folder).close()
+    os.link(tmp_path / CONTROL, undone)
+    discard_part(folder, PART, "db:1")
+    assert not still_says(undone)
+    undone.unlink()
+
+    part = kept(folder)
+    os.link(tmp_path / CONTROL, undone)
+    part.remove()
+    assert not still_says(undone)
+    undone.unlink()
+
+    kept(folder).close()
+    os.link(tmp_path / CONTROL, undone)
+    (tmp_path / PART).write_bytes(b"short")  # it can't be continued: another part file takes the name
+    claim_part(folder, Claim(name=NAME, on_conflict=OnConflict.RENAME, tag="db:1"))[1].close()
+    assert not still_says(undone)
+    assert sorted(os.listdir(tmp_path)) == [PART, "undone"]
+
+
+def test_a_part_file_that_can_not_be_opened_now_is_not_given_up(
+    folder: Folder, no_descriptors: Callable[[str], None]
+) -> None:
+    kept(folder).close()
+    no_descriptors(PART)
+    for attempt in (
+        lambda: reopen_part(folder, PART, "db:1"),
+        lambda: reopen_identical(folder, PART, FileIdentity(inode=1, size_bytes=1, mtime_ns=1)),
+        lambda: claim_part(folder, Claim(name=NAME, on_conflict=OnConflict.RENAME, tag="db:1")),
+    ):
+        with pytest.raises(OSError, match="Too many open files"):
+            attempt()
+    assert sorted(os.listdir(folder.path)) == [CONTROL, PART]
+
+
+def test_another_task_s_part_file_stays_when_its_control_file_can_not_be_opened_now(
+    folder: Folder, no_descriptors: Callable[[str], None]
+) -> None:
+    kept(folder).close()
+    no_descriptors(CONTROL)
+    for attempt in (
+        lambda: claim_part(folder, Claim(name=NAME, on_conflict=OnConflict.RENAME, tag="db:2")),
+        lambda: discard_part(folder, PART, "db:2"),
+        lambda: reopen_part(folder, PART, "db:1"),
+    ):
+        with pytest.raises(OSError, match="Too many open files"):
+            attempt()
+    assert sorted(os.listdir(folder.path)) == [CONTROL, PART]
+
+
+def test_a_published_file_that_can_not_be_opened_now_is_not_downloaded_again(
+    folder: Folder, tmp_path: Path, no_descriptors: Callable[[str], None]
+) -> None:
+    (tmp_path / NAME).write_bytes(b"published")
+    status = (tmp_path / NAME).stat()
+    identity = FileIdentity(inode=status.st_ino, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+    assert finish_published(folder, NAME, PART, identity)
+    no_descriptors(NAME)
+    with pytest.raises(OSError, match="Too many open files"):
+        finish_published(folder, NAME, PART, identity)
+
+
+def test_folders_that_are_made_are_synced_into_those_above_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    really_sync = os.fsync
+
+    def note(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        really_sync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    Folders().open(str(tmp_path / "new" / "deep"))
+    assert synced == [str(tmp_path), str(tmp_path / "new")]
+    Folders().open(str(tmp_path / "new" / "deep"))
+    assert len(synced) == 2
