@@ -8,9 +8,10 @@ ProtocolMismatch, because then it is no daemon of ours that answers.
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from autodl_lib.contract.codec import decode_fields
+from autodl_lib.contract.codec import decode_fields, field_names
 from autodl_lib.contract.errors import InvalidParams, ProtocolMismatch
 from autodl_lib.contract.task import Task
 
@@ -27,8 +28,10 @@ def decoded(cls: type[T], document: Any) -> T:
     Raises: ProtocolMismatch.
     """
     try:
-        names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        return decode_fields(cls, {key: value for key, value in document.items() if key in names})
+        names = field_names(typing.cast(Any, cls))
+        if document.keys() - names:
+            document = {name: document[name] for name in names if name in document}
+        return decode_fields(cls, document)
     except (AttributeError, InvalidParams) as error:
         raise ProtocolMismatch(f"the daemon answered something that can't be read: {error}") from None
 

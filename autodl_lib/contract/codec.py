@@ -37,8 +37,7 @@ def loads(data: bytes | str) -> Any:
     Raises: ParseError.
     """
     try:
-        text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_duplicates)
+        return _DECODER.decode(data.decode("utf-8") if isinstance(data, bytes) else data)
     except UnicodeDecodeError:
         raise ParseError("the line is not UTF-8") from None
     except RecursionError:
@@ -49,7 +48,7 @@ def loads(data: bytes | str) -> Any:
 
 def dumps(value: Any) -> bytes:
     """Encode to one line of ASCII JSON, newline included."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    return _ENCODER.encode(value).encode("ascii") + b"\n"
 
 
 def to_json(value: Any) -> Any:
@@ -57,7 +56,10 @@ def to_json(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return value
     if dataclasses.is_dataclass(value):
-        return {name: to_json(getattr(value, name)) for name in _field_names(typing.cast(Any, type(value)))}
+        return {
+            name: item if type(item := getattr(value, name)) in _PLAIN else to_json(item)
+            for name in field_names(typing.cast(Any, type(value)))
+        }
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if isinstance(value, dict):
@@ -122,8 +124,13 @@ def decode_message(kinds: Mapping[str, type[T]], document: Any) -> T:
 
 
 def message_to_json(message: Any) -> dict[str, Any]:
-    """Turn an order or a report into the JSON object that decode_message reads."""
-    return {"type": message.type, **to_json(message)}
+    """Turn an order or a report into the JSON object that decode_message reads; defaults are left out."""
+    document: dict[str, Any] = {"type": message.type}
+    for name, default in _field_defaults(typing.cast(Any, type(message))):
+        item = getattr(message, name)
+        if item is not default:
+            document[name] = item if type(item) in _PLAIN else to_json(item)
+    return document
 
 
 def decode_fields(cls: type[T], document: Any, *, context: str = "") -> T:
@@ -131,7 +138,7 @@ def decode_fields(cls: type[T], document: Any, *, context: str = "") -> T:
 
     Raises: InvalidParams.
     """
-    if not isinstance(document, Mapping):
+    if type(document) is not dict and not isinstance(document, Mapping):
         raise InvalidParams(f"{context.rstrip('.') or 'params'} must be an object")
     decoders, required = _decoders(typing.cast(Any, cls))
     values: dict[str, Any] = {}
@@ -140,15 +147,20 @@ def decode_fields(cls: type[T], document: Any, *, context: str = "") -> T:
         if decode is None:
             raise InvalidParams(f"unknown parameter {ascii(context + str(key)[:80])[1:-1]}")
         values[key] = decode(value, context + key)
-    missing = required - values.keys()
-    if missing:
-        raise InvalidParams(f"missing parameter {context}{min(missing)}")
+    if not required.issubset(values):
+        raise InvalidParams(f"missing parameter {context}{min(required - values.keys())}")
     return cls(**values)
 
 
 @cache
-def _field_names(cls: Any) -> tuple[str, ...]:
+def field_names(cls: Any) -> tuple[str, ...]:
+    """Return the names of a dataclass's fields."""
     return tuple(field.name for field in dataclasses.fields(cls))
+
+
+@cache
+def _field_defaults(cls: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, field.default) for field in dataclasses.fields(cls))
 
 
 @cache
@@ -289,3 +301,9 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("an object has the same key twice")
     return result
+
+
+# Made once: json.loads and json.dumps make them for each text.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object_without_duplicates)
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+_PLAIN = frozenset({type(None), bool, int, float, str})
