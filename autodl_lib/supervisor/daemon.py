@@ -163,7 +163,12 @@ class Daemon:
         def is_idle() -> bool:
             return not self._listener.connections and not self._store.counters.pending()
 
-        idle = IdleExit(timeout_s, is_idle, self._stop.set)
+        def end() -> None:
+            # Nobody may add a task to a daemon that is about to go and that nobody may start again.
+            self._listener.accept_no_more()
+            self._stop.set()
+
+        idle = IdleExit(timeout_s, is_idle, end)
         self._listener.on_change = idle.check
         self._store.listen(lambda _: idle.check())
         idle.check()

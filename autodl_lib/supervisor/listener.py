@@ -161,11 +161,15 @@ class Listener:
         self._listening = listening
         self._loop.add_reader(listening, self._accept)
 
-    async def close(self) -> None:
-        """Stop accepting, and close all connections when what they were sent is read."""
+    def accept_no_more(self) -> None:
+        """Leave who connects from now on to the next daemon, which finds them waiting or makes them try again."""
         if self._listening is not None:
             self._loop.remove_reader(self._listening)
             self._listening = None
+
+    async def close(self) -> None:
+        """Stop accepting, and close all connections when what they were sent is read."""
+        self.accept_no_more()
         for connection in list(self._connections):
             connection.close()
         await asyncio.sleep(0)

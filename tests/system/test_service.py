@@ -44,6 +44,14 @@ def test_the_socket_outlives_the_service(service: ServiceMachine) -> None:
     assert before.split()[1:] == ["666", "root"]
 
 
+def test_a_socket_unit_that_is_stopped_leaves_no_socket_behind(service: ServiceMachine) -> None:
+    machine = service.machine
+    machine.ok("systemctl", "stop", SERVICE, SOCKET)
+    assert machine.run("test", "-e", "/run/autodl/autodl.sock").returncode != 0
+    machine.ok("systemctl", "start", SOCKET, SERVICE)
+    assert service.json("alice", "list") == {"tasks": []}
+
+
 def test_two_users_download_at_once_and_each_file_is_its_users(service: ServiceMachine) -> None:
     digests = {user: service.serve(f"for-{user}", 300_000) for user in USERS}
     tasks = {user: service.add(user, f"{WEB}/for-{user}") for user in USERS}
