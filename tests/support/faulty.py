@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Iterable
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,7 +100,7 @@ class FaultyDaemon(Daemon):
             self.revive()
             try:
                 return work()
-            except (ConnectionError, FileNotFoundError):
+            except (ConnectionError, FileNotFoundError, JSONDecodeError):  # the last line may be half a one
                 self._await_death()
 
     def _await_death(self) -> None:
@@ -153,6 +154,8 @@ class FaultyDaemon(Daemon):
     def settle(self, ids: Iterable[int], *, timeout_s: float = PATIENCE_S) -> dict[int, Task]:
         """Wait until these tasks are settled, over any number of deaths."""
         wanted = set(ids)
+        if not wanted:
+            return {}
 
         def look() -> dict[int, Task] | None:
             tasks = {task["id"]: task for task in self.insist(self.tasks) if task["id"] in wanted}
