@@ -106,6 +106,7 @@ class Starter:
 
         def ask() -> int:
             process.join(_STATUS_TIMEOUT_S)
+            self._pids.discard(process.pid or 0)  # its number is anybody's from now on, an orphan's too
             return 255 if process.exitcode is None else process.exitcode
 
         return await self._loop.run_in_executor(self._thread, ask)
