@@ -45,7 +45,7 @@ def warm(*sockets: socket.socket) -> WarmSockets:
     """Remember sockets."""
     known = WarmSockets()
     for one in sockets:
-        known.add(one.fileno())
+        known.add(one.fileno(), 0)
     return known
 
 
@@ -138,7 +138,7 @@ def test_a_number_is_remembered_again_for_the_socket_that_it_stands_for_now(
     known = warm(pair[0])
     ours, theirs = new_pair(open_sockets)
     os.dup2(ours.fileno(), pair[0].fileno())
-    known.add(pair[0].fileno())
+    known.add(pair[0].fileno(), 0)
     assert not known.has_unasked_bytes()
     theirs.sendall(b"x")
     assert known.has_unasked_bytes()
@@ -147,10 +147,10 @@ def test_a_number_is_remembered_again_for_the_socket_that_it_stands_for_now(
 def test_a_number_that_stands_for_nothing_is_not_remembered(pair: Pair) -> None:
     fd = pair[0].detach()
     known = WarmSockets()
-    known.add(fd)
+    known.add(fd, 0)
     os.close(fd)
-    known.add(fd)
-    known.add(-1)
+    known.add(fd, 0)
+    known.add(-1, 0)
     assert not known.has_unasked_bytes()
 
 
@@ -159,7 +159,7 @@ def test_what_is_forgotten_is_not_looked_at(pair: Pair) -> None:
     pair[1].sendall(b"x")
     known.forget()
     assert not known.has_unasked_bytes()
-    known.add(pair[0].fileno())
+    known.add(pair[0].fileno(), 0)
     assert known.has_unasked_bytes()
 
 
@@ -181,7 +181,32 @@ def test_memory_of_sockets_is_bounded(open_sockets: ExitStack) -> None:
 def test_a_socket_that_rests_again_is_not_the_oldest_any_more(open_sockets: ExitStack) -> None:
     pairs = [new_pair(open_sockets) for _ in range(MANY + 1)]
     known = warm(*[ours for ours, _ in pairs[:MANY]])
-    known.add(pairs[0][0].fileno())  # it served another request
-    known.add(pairs[MANY][0].fileno())
+    known.add(pairs[0][0].fileno(), 0)  # it served another request
+    known.add(pairs[MANY][0].fileno(), 0)
     pairs[0][1].sendall(b"x")
     assert known.has_unasked_bytes()
+
+
+def test_what_a_connection_has_brought_is_added_up(pair: Pair) -> None:
+    known = WarmSockets()
+    assert known.handed_over_bytes(pair[0].fileno()) == 0
+    known.add(pair[0].fileno(), 1000)
+    known.add(pair[0].fileno(), 234)
+    assert known.handed_over_bytes(pair[0].fileno()) == 1234
+
+
+def test_another_connection_of_the_same_number_has_brought_nothing(pair: Pair, open_sockets: ExitStack) -> None:
+    known = WarmSockets()
+    known.add(pair[0].fileno(), 1000)
+    ours, _ = new_pair(open_sockets)
+    os.dup2(ours.fileno(), pair[0].fileno())
+    assert known.handed_over_bytes(pair[0].fileno()) == 0
+    known.add(pair[0].fileno(), 5)
+    assert known.handed_over_bytes(pair[0].fileno()) == 5
+
+
+def test_a_connection_that_is_forgotten_is_as_a_new_one(pair: Pair) -> None:
+    known = WarmSockets()
+    known.add(pair[0].fileno(), 1000)
+    known.forget()
+    assert known.handed_over_bytes(pair[0].fileno()) == 0
