@@ -6,6 +6,7 @@ Everybody else's workers are honest. The tests copy autodl and put this in the p
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib
 import json
 import os
@@ -545,9 +546,36 @@ def asks_the_daemon(liar: Liar) -> None:
     liar.tell(owners=sorted(owners), codes=[answer["error"]["data"]["code"] for answer in answers[1:]])
 
 
+def exceed_quota(home: Path) -> None:
+    """Have the disk refuse what lies behind the first bytes of a file, as for a user whose quota is exceeded."""
+
+    pwrite, pwritev, splice = os.pwrite, os.pwritev, os.splice
+
+    def check(end: int) -> None:
+        if end > 100_000 and not (home / "more-quota").exists():
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    def write(fd: int, data: Any, offset: int) -> int:
+        check(offset + len(data))
+        return pwrite(fd, data, offset)
+
+    def write_all(fd: int, buffers: Any, offset: int, *flags: int) -> int:
+        check(offset + sum(map(len, buffers)))
+        return pwritev(fd, buffers, offset, *flags)
+
+    def move(source: int, target: int, count: int, **more: Any) -> int:
+        check(more.get("offset_dst", -count) + count)
+        return splice(source, target, count, **more)
+
+    os.pwrite, os.pwritev, os.splice = write, write_all, move
+
+
 def start(orders: Connection, reports: Connection, queue_ident: str, key: str) -> int:
     """Be honest or not, by the name of the user."""
-    if "liar" not in pwd.getpwuid(os.getuid()).pw_name:
+    name = pwd.getpwuid(os.getuid()).pw_name
+    if "quota" in name:
+        exceed_quota(Path(pwd.getpwuid(os.getuid()).pw_dir))
+    if "liar" not in name:
         status: int = honest.start(orders, reports, queue_ident, key)
         return status
     liar = Liar(orders, reports, queue_ident, key)

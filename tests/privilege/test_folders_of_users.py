@@ -154,14 +154,16 @@ def test_a_folder_without_room_fails_its_task_and_no_other(
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
-@pytest.mark.parametrize("target", ["a file", "a folder"])
+@pytest.mark.parametrize("target", ["a file", "a folder", "a folder above"])
 def test_folders_that_turn_into_symlinks_lead_nobody_astray(
     daemon: Daemon, nginx: Nginx, users: dict[str, User], place: Path, target: str
 ) -> None:
     """Bob swaps a folder that alice saves to, and each name in it, for links to what only root may write."""
     alice, bob = users["alice"], users["bob"]
     treasure = made(place / "treasure", 0o755)
-    (treasure / "swap.bin").write_bytes(b"root's")
+    below = made(treasure / "below", 0o755)
+    for folder in (treasure, below):
+        (folder / "swap.bin").write_bytes(b"root's")
     shared = made(place / "shared", 0o777)  # not sticky: bob may rename what alice makes
     stop = threading.Event()
     swaps = 0
@@ -172,11 +174,13 @@ def test_folders_that_turn_into_symlinks_lead_nobody_astray(
         aim = shared / "aim"
         while not stop.is_set():
             with contextlib.suppress(OSError):
-                if target == "a folder":
+                if target != "a file":
                     if aim.is_symlink():
                         aim.unlink()
                         aim.mkdir()
                         aim.chmod(0o777)
+                        (aim / "below").mkdir()
+                        (aim / "below").chmod(0o777)
                     else:
                         aim.rename(shared / f"old-{swaps}")
                         aim.symlink_to(treasure)
@@ -198,16 +202,19 @@ def test_folders_that_turn_into_symlinks_lead_nobody_astray(
         os._exit(0)
     try:
         url = nginx.file("folders/swap.bin", 1000).url
-        ids = alice.call(daemon.socket, "add", urls=[url] * 60, dir=str(shared / "aim"), on_conflict="overwrite")["ids"]
+        folder_name = str(shared / "aim" / "below") if target == "a folder above" else str(shared / "aim")
+        ids = alice.call(daemon.socket, "add", urls=[url] * 60, dir=folder_name, on_conflict="overwrite")["ids"]
         for task_id in ids:
             daemon.await_task(task_id, "tried", lambda task: task["state"] in ("finished", "failed", "retrying"))
     finally:
         os.kill(swapper, 9)
         os.waitpid(swapper, 0)
     alice.call(daemon.socket, "clear")
-    assert [path.name for path in treasure.iterdir()] == ["swap.bin"]
-    assert (treasure / "swap.bin").read_bytes() == b"root's"
-    assert (treasure / "swap.bin").stat().st_uid == 0
+    assert sorted(path.name for path in treasure.iterdir()) == ["below", "swap.bin"]
+    assert [path.name for path in below.iterdir()] == ["swap.bin"]
+    for path in (treasure / "swap.bin", below / "swap.bin"):
+        assert path.read_bytes() == b"root's"
+        assert path.stat().st_uid == 0
     for path in shared.rglob("*"):
         if not path.is_symlink() and path.is_file():
             assert path.stat().st_uid == alice.uid

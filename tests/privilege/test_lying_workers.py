@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import pytest
 from support.accounts import User, accounts
 from support.daemon import QUICK, REPO, Daemon
 from support.nginx import Nginx
+from support.rpc import Refused
 from support.waiting import wait_until
 
 from autodl_lib.privilege.landlock import landlock_abi
@@ -97,6 +99,7 @@ class Stage:
     honest: User
     folder: Path
     nginx: Nginx
+    limited: User
     ids: list[int] = field(default_factory=list)
 
     def tell(self, lie: str, suffix: str = "") -> int:
@@ -126,14 +129,14 @@ class Stage:
 def stage(nginx: Nginx) -> Iterator[Stage]:
     folder = Path(tempfile.mkdtemp(prefix="autodl-lies-"))
     folder.chmod(0o755)
-    with accounts("liar", "honest") as users:
+    with accounts("liar", "honest", "quota") as users:
         daemon = LyingDaemon(folder, config=CONFIG)
         mine = folder / "of-liar"
         mine.mkdir()
         os.chown(mine, users["liar"].uid, users["liar"].gid)
         try:
             daemon.start()
-            yield Stage(daemon, users["liar"], users["honest"], mine, nginx)
+            yield Stage(daemon, users["liar"], users["honest"], mine, nginx, users["quota"])
         finally:
             assert daemon.end_all() == []
     shutil.rmtree(folder)
@@ -233,6 +236,22 @@ def test_a_worker_s_environment_is_its_user_s_and_short(stage: Stage) -> None:
     assert environment == {"HOME": home, "USER": name, "LOGNAME": name, "PATH": "/usr/bin:/bin"}
     assert found["started_with"] == "Permission denied"  # undumpable: not even its own
     assert found["umask"] == 0o022
+
+
+def test_a_user_whose_quota_is_exceeded_waits_for_room_and_nobody_else_does(stage: Stage) -> None:
+    """The disk says EDQUOT to their writes alone."""
+    served = stage.nginx.file("lies/quota.bin", 300_000)
+    [task_id] = stage.limited.call(stage.daemon.socket, "add", urls=[served.slow_url])["ids"]
+    honest = stage.start_honest()
+    task = stage.daemon.await_task(task_id, "without room", lambda task: task["error"])
+    assert task["error"]["code"] == "disk_full", task
+    assert "quota" in task["error"]["message"].lower()
+    stage.daemon.await_state(honest[0], "finished")
+    (stage.limited.home / "more-quota").touch()
+    with contextlib.suppress(Refused):  # it may have gone on by itself
+        stage.limited.call(stage.daemon.socket, "retry", ids=[task_id])
+    done = stage.daemon.await_state(task_id, "finished")
+    assert Path(done["dest"]).read_bytes() == served.data
 
 
 def start_bystander() -> int:
