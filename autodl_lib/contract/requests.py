@@ -35,6 +35,7 @@ MAX_HEADER_LENGTH = 8192
 MAX_COPIES_LENGTH = 8 * 1024 * 1024
 """What one `add` may ask beside its URLs, once for each of them: every task keeps its own copy."""
 PRIORITY_RANGE = 1000
+MAX_LABEL_LENGTH = 100
 
 
 class Access(StrEnum):
@@ -106,6 +107,14 @@ class Add(TransferOptions):
         cli=("--paused",),
         group=OptionGroup.QUEUEING,
     )
+    label: str | None = param(
+        "a word of your own for these tasks, by which `autodl list --label` finds them",
+        default=None,
+        cli=("--label",),
+        metavar="WORD",
+        max_length=MAX_LABEL_LENGTH,
+        group=OptionGroup.QUEUEING,
+    )
     on_conflict: OnConflict = param(
         "when the name is taken: save as NAME.1.EXT, fail the task, or replace the file",
         default=OnConflict.RENAME,
@@ -128,7 +137,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class List:
-    """Show tasks, oldest first, a page at a time."""
+    """Show tasks, oldest first, a page at a time; a page may have fewer than `limit`, and still not be the last."""
 
     method: ClassVar[str] = "list"
     access: ClassVar[Access] = Access.ANYONE
@@ -138,8 +147,28 @@ class List:
     states: tuple[TaskState, ...] = param(
         "only tasks in this state; may be repeated", default=(), cli=("-s", "--state"), max_items=len(TaskState)
     )
+    host: str | None = param(
+        "only tasks whose URL is of this host; HOST:PORT for one port of it",
+        default=None,
+        cli=("--host",),
+        metavar="HOST",
+        max_length=512,
+    )
+    since: float | None = param(
+        "only tasks that were added since then, in UTC epoch seconds", default=None, minimum=0, maximum=10**11
+    )
+    label: str | None = param(
+        "only tasks that were added with this label",
+        default=None,
+        cli=("--label",),
+        metavar="WORD",
+        max_length=MAX_LABEL_LENGTH,
+    )
+    reverse: bool = param("the newest ones first", default=False, cli=("-r", "--reverse"))
     all: bool = param("the tasks of all users (administrators)", default=False, cli=("-a", "--all"))
-    after: int = param("only tasks with a higher number than this", default=0, minimum=0)
+    after: int = param(
+        "only tasks with a higher number than this (with `reverse`: a lower one, 0 is none)", default=0, minimum=0
+    )
     limit: int = param("at most so many tasks in the answer", default=1000, minimum=1, maximum=5000)
 
 

@@ -58,3 +58,4 @@ class Task:
     started_at: float | None
     finished_at: float | None
     retry_at: float | None
+    label: str | None = None

@@ -21,6 +21,7 @@ APPLICATION_ID = 0x6175746F
 
 _CHECKED_WHOLE_BYTES = 64 * 1024 * 1024
 _BUSY_TIMEOUT_S = 5.0
+_CHECKPOINT_PAGES = 4000
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -37,6 +38,8 @@ def open_database(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.execute("PRAGMA cache_size = -8192")
+        # A page that many adds share is then copied to its place once for all of them.
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         # What is overwritten or deleted may be a secret.
         connection.execute("PRAGMA secure_delete = ON")
         connection.create_function("redact_url", 1, redact_url, deterministic=True)

@@ -39,13 +39,16 @@ class Numbering:
         series = self._series_of(uid) if self._separate and uid != _ROOT else _PLAIN
         row = self._connection.execute(SQL["last_number"], (series,)).fetchone()
         last = row[0] if row else self._floor()
-        numbers = []
-        for _ in range(count):
-            last = self._next(series, last)
-            numbers.append(TaskId(last))
-        if numbers:
-            self._connection.execute(SQL["set_last_number"], (series, last))
-        return numbers
+        if not count:
+            return []
+        numbers = [self._next(series, last)]
+        step = STEP if series != _PLAIN else 1
+        if series != _PLAIN or not self._separate:
+            numbers = list(range(numbers[0], numbers[0] + count * step, step))
+        while len(numbers) < count:
+            numbers.append(self._next(series, numbers[-1]))
+        self._connection.execute(SQL["set_last_number"], (series, numbers[-1]))
+        return [TaskId(number) for number in numbers]
 
     def _next(self, series: int, last: int) -> int:
         if series != _PLAIN:

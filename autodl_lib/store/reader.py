@@ -11,11 +11,12 @@ import itertools
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Set
 
 from autodl_lib.contract.replies import HistoryEntry, LogEntry
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
+from autodl_lib.store.listing import Page, Selection, numbers_of, page_of
 from autodl_lib.store.rows import Leftover, SetRates, TaskSpec, history_entry, log_entry, task_spec, task_view
 from autodl_lib.store.statements import SQL
 from autodl_lib.store.transaction import RESPONSE_BUCKET_S, RESPONSE_WINDOW_S
@@ -45,30 +46,13 @@ class Reader:
         rows = self._connection.execute(SQL["specs"], (json.dumps(list(task_ids)),)).fetchall()
         return {row[0]: task_spec(row) for row in rows}
 
-    def page(self, uid: Uid | None, states: Sequence[TaskState], after: int, limit: int) -> list[Task]:
-        """Return tasks with a higher number than `after`, ascending, of one user or (None) of all."""
-        wanted = states or tuple(TaskState)
-        if uid is None:
-            bound = (after, json.dumps([state.value for state in wanted]), limit)
-            rows = self._connection.execute(SQL["page_of_all"], bound).fetchall()
-        else:
-            rows = []
-            self._connection.execute("BEGIN")  # one picture: else a task could be seen in two states
-            for state in wanted:
-                rows += self._connection.execute(SQL["page_of_state"], (uid, state.value, after, limit)).fetchall()
-            self._connection.execute("COMMIT")
-            rows.sort(key=lambda row: row[0])
-        return [task_view(row) for row in rows[:limit]]
+    def page(self, selection: Selection, after: int, limit: int) -> Page:
+        """Return selected tasks behind the number `after`, at most `limit`; see listing.py."""
+        return page_of(self._connection, selection, after, limit)
 
-    def page_ids(self, uid: Uid | None, states: Sequence[TaskState], limit: int) -> list[TaskId]:
-        """Return the lowest numbers of tasks in these states, of one user or (None) of all; a state is known to be."""
-        if uid is None:
-            rows = self._connection.execute(SQL["ids_of_all"], (json.dumps([state.value for state in states]), limit))
-            return [TaskId(row[0]) for row in rows]
-        ids: list[TaskId] = []
-        for state in states:
-            ids += [TaskId(row[0]) for row in self._connection.execute(SQL["ids_of_state"], (uid, state.value, limit))]
-        return sorted(ids)[:limit]
+    def numbers(self, selection: Selection, after: int, limit: int) -> tuple[list[TaskId], TaskId | None]:
+        """Return the numbers of a page, and that behind which the next one begins."""
+        return numbers_of(self._connection, selection, after, limit)
 
     def log(self, task_id: TaskId) -> tuple[LogEntry, ...]:
         """Return the newest LOG_LIMIT entries of a task's history, oldest first."""

@@ -6,6 +6,7 @@ Runs as: the supervisor.  Talks to: nobody; no I/O.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +41,13 @@ class Deed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewTask:
-    """A task to be queued."""
+class NewTasks:
+    """Tasks to be queued that differ in their URLs alone; `hosts` are those of the URLs."""
 
     uid: Uid
     owner: str
-    url: str
-    host: str
+    urls: tuple[str, ...]
+    hosts: tuple[str, ...]
     dir: str
     output: str | None
     headers: tuple[str, ...]
@@ -54,6 +55,7 @@ class NewTask:
     on_conflict: OnConflict
     priority: int
     paused: bool
+    label: str | None = None
     options: TransferOptions = NO_OPTIONS
 
 
@@ -125,6 +127,15 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clearing:
+    """What one step of `clear` drops: tasks up to number `last`, but those that workers have, at most `limit`."""
+
+    last: int
+    leased: Collection[TaskId]
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
     """What a worker found out about a running task that does not change its state.
 
@@ -145,14 +156,26 @@ class Description:
 class Moved:
     """`count` tasks of a user have gone from `old` (None: just queued) to `new` (None: forgotten).
 
-    `id` is the task where it is one, None where a statement moved many.
+    `ids` are the tasks, () where a statement moved too many to name them.
     """
 
-    id: TaskId | None
+    ids: tuple[TaskId, ...]
     uid: Uid
     old: TaskState | None
     new: TaskState | None
-    count: int = 1
+    count: int
+
+
+def moved_one(task_id: TaskId, uid: Uid, old: TaskState | None, new: TaskState | None) -> Moved:
+    """Return the move of one task."""
+    return Moved(ids=(task_id,), uid=uid, old=old, new=new, count=1)
+
+
+def columns_of(actor: Actor | None) -> dict[str, int | str | None]:
+    """Return who asked for a change as the history keeps it."""
+    if actor is None:
+        return {"actor_uid": None, "actor": None, "pid": None, "program": None}
+    return {"actor_uid": actor.uid, "actor": actor.name, "pid": actor.pid, "program": actor.program}
 
 
 def options_to_text(options: TransferOptions) -> str:
@@ -194,7 +217,7 @@ def task_spec(row: tuple[Any, ...]) -> TaskSpec:
 
 
 def task_view(row: tuple[Any, ...]) -> Task:
-    """Build the wire's Task from a row of the statements `view` and `page_*`, without live figures."""
+    """Build the wire's Task from a row of the statements `view` and `views`, without live figures."""
     error = TaskError(code=row[13], message=row[14] or "") if row[13] is not None else None
     return Task(
         id=row[0],
@@ -218,6 +241,7 @@ def task_view(row: tuple[Any, ...]) -> Task:
         started_at=row[16],
         finished_at=row[17],
         retry_at=row[18],
+        label=row[19],
     )
 
 

@@ -29,4 +29,4 @@ def migrations() -> list[str]:
     return [path.read_text("utf-8") for path in sorted((_FOLDER / "migrations").glob("*.sql"))]
 
 
-SQL = load_statements("tasks.sql") | load_statements("records.sql")
+SQL = load_statements("tasks.sql") | load_statements("records.sql") | load_statements("listing.sql")

@@ -1,54 +1,40 @@
 """What can be done to the queue inside one transaction.
 
 Runs as: the supervisor, on the writer's thread.  Talks to: sqlite3.
-Invariants: a task's state changes in `apply` (one task) and `clear` (many) alone; both are a
-compare-and-set along contract/states.py and leave a row of history in the same transaction.
+Invariants: a task's state changes in moving.py alone, which leaves a row of history in the same transaction.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import sqlite3
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from autodl_lib.contract.errors import NoSuchTask, WrongState
-from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want, next_state
+from autodl_lib.contract.errors import NoSuchTask
+from autodl_lib.contract.states import TaskEvent, TaskState, Want
 from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.store.insertion import insert_tasks
+from autodl_lib.store.moving import move_task, move_tasks
 from autodl_lib.store.numbering import Numbering
-from autodl_lib.store.rows import Actor, Change, Deed, Description, Moved, NewTask, SetRates, options_to_text
+from autodl_lib.store.rows import (
+    Actor,
+    Change,
+    Clearing,
+    Deed,
+    Description,
+    Moved,
+    NewTasks,
+    SetRates,
+    columns_of,
+    moved_one,
+)
 from autodl_lib.store.statements import SQL
 
 RESPONSE_WINDOW_S = 600
-_NAMED_MOVES = 10_000
-"""Of so many tasks that move together, followers hear of each one."""
-
 RESPONSE_BUCKET_S = 5
-
-_KEEPS_ERROR = frozenset(
-    {
-        TaskEvent.DUE,
-        TaskEvent.PAUSE,
-        TaskEvent.RESUME,
-        TaskEvent.INTERRUPT,
-        TaskEvent.CANCEL,
-        TaskEvent.CLEAR,
-        TaskEvent.SET_URL,
-    }
-)
-_KEEPS_IDENTITY = frozenset({TaskEvent.START, TaskEvent.INTERRUPT, TaskEvent.LOSE, TaskEvent.DUE, TaskEvent.SET_URL})
-_BEGINS_ANEW = frozenset({TaskEvent.FINISH, TaskEvent.RETRY, TaskEvent.RESUME, TaskEvent.SET_URL})
-"""After these, what failed before says nothing any more about how long a task has been stuck."""
-_ENDS = frozenset({TaskEvent.FINISH, TaskEvent.FAIL})
-"""The history shows these though nobody asked for them."""
-_WANT_AFTER = {
-    TaskEvent.PAUSE: Want.PAUSE,
-    TaskEvent.CANCEL: Want.CANCEL,
-    TaskEvent.RESUME: Want.RUN,
-    TaskEvent.RETRY: Want.RUN,
-}
 
 
 class Transaction:
@@ -59,40 +45,13 @@ class Transaction:
         self._numbering = numbering
         self.moved: list[Moved] = []
 
-    def insert(self, tasks: Sequence[NewTask], actor: Actor | None = None) -> list[TaskId]:
+    def insert(self, lots: Iterable[NewTasks], actor: Actor | None = None) -> list[TaskId]:
         """Queue tasks and return their numbers, in order; those of one user ascend."""
-        now = time.time()
         ids: list[TaskId] = []
-        for uid, group in itertools.groupby(tasks, key=lambda task: task.uid):
-            ids += self._numbering.take(uid, sum(1 for _ in group))
-        rows = []
-        events = []
-        who = _columns_of(actor)
-        for task_id, task in zip(ids, tasks, strict=True):
-            state, want = (TaskState.PAUSED, Want.PAUSE) if task.paused else (TaskState.ENQUEUED, Want.RUN)
-            rows.append(
-                (
-                    task_id,
-                    task.uid,
-                    task.owner,
-                    task.url,
-                    task.host,
-                    task.dir,
-                    task.output,
-                    json.dumps(task.headers) if task.headers else "[]",
-                    task.limit_rate_bps,
-                    options_to_text(task.options),
-                    task.on_conflict.value,
-                    task.priority,
-                    state.value,
-                    want.value,
-                    now,
-                )
-            )
-            events.append((task_id, now, "add", state.value, None, task.uid, *who))
-            self.moved.append(Moved(id=task_id, uid=task.uid, old=None, new=state))
-        self._connection.executemany(SQL["insert_task"], rows)
-        self._connection.executemany(SQL["insert_event"], events)
+        for lot in lots:
+            moved = insert_tasks(self._connection, self._numbering, lot, actor)
+            self.moved.append(moved)
+            ids += moved.ids
         return ids
 
     def state_of(self, task_id: TaskId, viewer: Uid | None) -> TaskState:
@@ -104,6 +63,18 @@ class Transaction:
         if row is None or (viewer is not None and row[1] != viewer):
             raise NoSuchTask(f"no such task: {task_id}")
         return TaskState(row[0])
+
+    def states_of(self, task_ids: Sequence[TaskId], viewer: Uid | None) -> dict[TaskId, TaskState]:
+        """Return the states of tasks, in their order; `viewer` as with `state_of`.
+
+        Raises: NoSuchTask, also for another user's task.
+        """
+        rows = self._connection.execute(SQL["task_states"], (json.dumps(task_ids),))
+        found = {task_id: TaskState(state) for task_id, state, uid in rows if viewer in (None, uid)}
+        for task_id in task_ids:
+            if task_id not in found:
+                raise NoSuchTask(f"no such task: {task_id}")
+        return {task_id: found[task_id] for task_id in task_ids}
 
     def owner_of(self, task_id: TaskId) -> Uid:
         """Return whose task it is.
@@ -128,45 +99,19 @@ class Transaction:
     def apply(self, task_id: TaskId, *changes: Change) -> TaskState:
         """Move one task along the transition table, one event after the other, and return its new state.
 
-        What a later change does not say, an earlier one's word stands for. Nothing is moved where any of
-        the events is not legal.
+        Raises: NoSuchTask, WrongState; see move_task.
+        """
+        moved = move_task(self._connection, task_id, changes)
+        self.moved.append(moved)
+        assert moved.new is not None
+        return moved.new
+
+    def apply_all(self, task_ids: Iterable[TaskId], change: Change) -> None:
+        """Move tasks along the transition table by the same event, all or none.
 
         Raises: NoSuchTask, WrongState.
         """
-        row = self._connection.execute(SQL["task_state"], (task_id,)).fetchone()
-        if row is None:
-            raise NoSuchTask(f"no such task: {task_id}")
-        old, uid = TaskState(row[0]), Uid(row[1])
-        now = time.time()
-        new = old
-        history = []
-        columns: dict[str, Any] = {}
-        for change in changes:
-            following = next_state(new, change.event)
-            if following is None:
-                raise WrongState(f"task {task_id} is {new}: it can't {change.event}")
-            new = following
-            owner = uid if change.actor is not None or change.event in _ENDS else None
-            entry = (task_id, now, change.event.value, new.value, change.detail, owner)
-            history.append((*entry, *_columns_of(change.actor)))
-            columns = _columns(change, columns)
-        cursor = self._connection.execute(
-            SQL["apply"],
-            {
-                **columns,
-                "id": task_id,
-                "old_state": old.value,
-                "new_state": new.value,
-                "headers": "[]" if new is TaskState.FINISHED else None,
-                "options": "{}" if new is TaskState.FINISHED else None,
-                "finished_at": now if new in SETTLED else None,
-            },
-        )
-        if cursor.rowcount != 1:
-            raise WrongState(f"task {task_id} changed at the same time; try again")
-        self._connection.executemany(SQL["insert_event"], history)
-        self.moved.append(Moved(id=task_id, uid=uid, old=old, new=new))
-        return new
+        self.moved += move_tasks(self._connection, task_ids, change)
 
     def describe(self, task_id: TaskId, description: Description) -> None:
         """Record what a worker found out about a running task; no change of state, no history."""
@@ -190,13 +135,14 @@ class Transaction:
 
     def note(self, task_id: TaskId, state: TaskState, text: str) -> None:
         """Add a sentence to a task's history."""
-        entry = (task_id, time.time(), "note", state.value, text, None)
-        self._connection.execute(SQL["insert_event"], (*entry, *_columns_of(None)))
+        entry = {"task_id": task_id, "at": time.time(), "event": "note", "state": state.value, "detail": text}
+        self._connection.execute(SQL["log_move"], {**entry, "owner_uid": None, **columns_of(None)})
 
     def record(self, deed: Deed, actor: Actor) -> None:
         """Add a change that moves no task to the history."""
-        entry = (deed.task_id, time.time(), deed.event, deed.state, deed.detail, deed.owner_uid)
-        self._connection.execute(SQL["insert_event"], (*entry, *_columns_of(actor)))
+        entry = {"task_id": deed.task_id, "at": time.time(), "event": deed.event, "state": deed.state}
+        about = {"detail": deed.detail, "owner_uid": deed.owner_uid}
+        self._connection.execute(SQL["log_move"], {**entry, **about, **columns_of(actor)})
 
     def want(self, task_id: TaskId, want: Want) -> None:
         """Record what the owner wants of a task that a worker still has."""
@@ -211,44 +157,44 @@ class Transaction:
             if actor is not None:
                 deed = Deed(event="priority", owner_uid=Uid(row[1]), detail=f"{priority}", task_id=task_id, state=state)
                 self.record(deed, actor)
-            self.moved.append(Moved(id=task_id, uid=Uid(row[1]), old=state, new=state))  # for followers
+            self.moved.append(moved_one(task_id, Uid(row[1]), state, state))  # for followers
 
     def forget_part(self, task_id: TaskId) -> None:
         """Record that nothing is left of a task's part file."""
         self._connection.execute(SQL["forget_part"], (task_id,))
 
-    def clear(self, uid: Uid, leased: Iterable[TaskId], actor: Actor | None = None) -> int:
-        """Drop a user's enqueued and retrying tasks but those that workers have; return how many."""
-        count = 0
-        for state in (TaskState.ENQUEUED, TaskState.RETRYING):
-            bound: dict[str, Any] = {"uid": uid, "state": state.value, "except": json.dumps(list(leased))}
-            named = self._connection.execute(SQL["cleared_ids"], {**bound, "limit": _NAMED_MOVES + 1}).fetchall()
-            bound["now"] = time.time()
-            bound |= zip(("actor_uid", "actor", "pid", "program"), _columns_of(actor), strict=True)
-            self._connection.execute(SQL["log_clear"], bound)
-            cleared = self._connection.execute(SQL["clear"], bound).rowcount
-            if len(named) <= _NAMED_MOVES:
-                self.moved += [Moved(id=row[0], uid=uid, old=state, new=TaskState.CLEARED) for row in named]
-            else:
-                self.moved.append(Moved(id=None, uid=uid, old=state, new=TaskState.CLEARED, count=cleared))
-            count += cleared
-        return count
+    def last_clearable(self, uid: Uid) -> int:
+        """Return the highest number of a user's tasks that `clear` would drop, 0 where there is none."""
+        return int(self._connection.execute(SQL["last_clearable"], {"uid": uid}).fetchone()[0])
+
+    def clear(self, uid: Uid, scope: Clearing, actor: Actor | None = None) -> int:
+        """Drop some of a user's enqueued and retrying tasks, the next to run first; return how many, 0 at the end."""
+        bound = {"uid": uid, "last": scope.last, "leased": json.dumps(list(scope.leased)), "limit": scope.limit}
+        ids = [row[0] for row in self._connection.execute(SQL["clearable"], bound)]
+        if len(ids) < scope.limit:
+            ids += [
+                row[0]
+                for row in self._connection.execute(
+                    SQL["clearable_retrying"], {**bound, "limit": scope.limit - len(ids)}
+                )
+            ]
+        self.apply_all(ids, Change(event=TaskEvent.CLEAR, actor=actor))
+        return len(ids)
 
     def enqueue_due(self, now: float, latest: float, limit: int) -> int:
         """Queue again the retrying tasks whose time has come, at most `limit`; return how many.
 
-        One that is due after `latest` was postponed under a clock that was wrong: it is due, too.
+        One that is due after `latest` was postponed under a clock that was wrong: it is due, too, `limit` at a time.
         """
-        due = self._connection.execute(SQL["due_tasks"], (now, latest, limit)).fetchall()
-        for (task_id,) in due:
-            self.apply(task_id, Change(event=TaskEvent.DUE))
+        bound = {"now": now, "latest": latest, "limit": limit}
+        due = self._connection.execute(SQL["due_tasks"], bound).fetchall()
+        self.apply_all([row[0] for row in due], Change(event=TaskEvent.DUE))
         return len(due)
 
     def enqueue_network_down(self, limit: int) -> int:
         """Queue again, at most `limit`, the tasks that wait because there was no network; return how many."""
         waiting = self._connection.execute(SQL["waiting_for_network"], (limit,)).fetchall()
-        for (task_id,) in waiting:
-            self.apply(task_id, Change(event=TaskEvent.DUE, detail="the network is back"))
+        self.apply_all([row[0] for row in waiting], Change(event=TaskEvent.DUE, detail="the network is back"))
         return len(waiting)
 
     def recover(self) -> int:
@@ -284,14 +230,18 @@ class Transaction:
         return self._connection.execute(SQL["forget_events_of"], (uid, row[0], limit)).rowcount
 
     def _forget(self, old: list[tuple[Any, ...]]) -> int:
+        # A part file goes first; the task itself another time.
+        with_part = [row[0] for row in old if row[3] is not None]
+        self.apply_all(with_part, Change(event=TaskEvent.CANCEL, detail="forgotten"))
+        gone: defaultdict[tuple[Uid, TaskState], list[TaskId]] = defaultdict(list)
         for task_id, uid, state, part in old:
-            if part is not None:
-                # Its part file goes first; the task itself another time.
-                self.apply(task_id, Change(event=TaskEvent.CANCEL, detail="forgotten"))
-                continue
-            self._connection.execute(SQL["delete_events"], (task_id,))
-            self._connection.execute(SQL["delete_task"], (task_id,))
-            self.moved.append(Moved(id=task_id, uid=uid, old=TaskState(state), new=None))
+            if part is None:
+                gone[uid, TaskState(state)].append(task_id)
+        for (uid, before), ids in gone.items():
+            bound = (json.dumps(ids),)
+            self._connection.execute(SQL["delete_events"], bound)
+            self._connection.execute(SQL["delete_tasks"], bound)
+            self.moved.append(Moved(ids=tuple(ids), uid=uid, old=before, new=None, count=len(ids)))
         return len(old)
 
     def count_response(self, uid: Uid, code: int) -> None:
@@ -330,41 +280,3 @@ class Transaction:
     def lift_hold(self, uid: Uid) -> None:
         """Let a user's queue run again."""
         self._connection.execute(SQL["lift_hold"], (uid,))
-
-
-def _columns_of(actor: Actor | None) -> tuple[int | None, str | None, int | None, str | None]:
-    return (None,) * 4 if actor is None else (actor.uid, actor.name, actor.pid, actor.program)
-
-
-def _columns(change: Change, before: dict[str, Any]) -> dict[str, Any]:
-    """Return what an event writes to the task's row, on top of what the event before it does."""
-    event = change.event
-    error = change.error
-    want = _WANT_AFTER.get(event)
-
-    def known(name: str, value: Any) -> Any:
-        return before.get(name) if value is None else value
-
-    return {
-        "want": known("want", want.value if want else None),
-        "url": known("url", change.url),
-        "host": known("host", change.host),
-        "dir": known("dir", change.dir),
-        "name": known("name", change.name),
-        "part": known("part", change.part),
-        "forget_part": change.forget_part or before.get("forget_part", False),
-        "dest": known("dest", change.dest),
-        "keep_identity": event in _KEEPS_IDENTITY and before.get("keep_identity", True),
-        "bytes_done": known("bytes_done", change.bytes_done),
-        "bytes_total": known("bytes_total", change.bytes_total),
-        "attempts": before.get("attempts", 0) + (event is TaskEvent.START),
-        "streak": 0 if event in (TaskEvent.RETRY, TaskEvent.SET_URL) else known("streak", change.streak),
-        "stuck_since": known("stuck_since", change.stuck_since),
-        "keep_stuck": event not in _BEGINS_ANEW and before.get("keep_stuck", True),
-        "http_status": known("http_status", change.http_status),
-        "keep_error": event in _KEEPS_ERROR and before.get("keep_error", True),
-        "error_code": error.code if error else None,
-        "error_message": error.message if error else None,
-        "retry_at": change.retry_at,
-        "started_at": known("started_at", change.started_at),
-    }

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
@@ -157,9 +158,9 @@ class Pool:
         busy = sum(1 for worker in self._workers.values() if worker.leases and worker.uid == uid)
         return busy + sum(1 for other in self._starting.values() if other == uid)
 
-    def leased_by(self, uid: Uid) -> int:
-        """Return how many tasks of a user are with workers."""
-        return sum(1 for _, lease in self._leases.values() if lease.uid == uid)
+    def leased_by_user(self) -> Counter[Uid]:
+        """Return how many tasks of each user are with workers."""
+        return Counter(lease.uid for _, lease in self._leases.values())
 
     # --- orders ---
 

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections import Counter
 from typing import assert_never
 
 from autodl_lib.contract.failures import FailureCode
@@ -83,6 +84,8 @@ class Runner:
         self._leftovers = True
         self.max_tasks_num = max_tasks_num
         self.holds = store.read.holds()
+        self.clearing: Counter[Uid] = Counter()
+        """Whose tasks are being dropped at this moment: none of theirs begins meanwhile."""
         self.host_holds = HostHolds()
         self._host_timer: asyncio.TimerHandle | None = None
         self._day_timer: asyncio.TimerHandle | None = None
@@ -164,12 +167,12 @@ class Runner:
             if isinstance(item.report, Finished) and item.lease.phase is LeasePhase.ENDED:
                 self.audit.finished(item.lease.uid, item.lease.task_id, item.report.dest, item.report.size_bytes)
         for uid in {item.lease.uid for item in batch}:
-            if self._users_limits.of(uid).bytes_per_day and self.is_spent(uid):
+            if self.is_spent(uid):
                 self._interrupt(uid)
 
     def is_spent(self, uid: Uid) -> bool:
         """Return whether a user has taken all the bytes of today."""
-        if self.pool is None:
+        if self.pool is None or not self._users_limits.of(uid).bytes_per_day:
             return self.daily_bytes.is_spent(uid, (), {})
         return self.daily_bytes.is_spent(uid, self.pool.leases_of(uid), self.pool.live)
 
@@ -194,9 +197,9 @@ class Runner:
     # --- planning ---
 
     def _committed(self, moved: list[Moved]) -> None:
+        if any(move.new is TaskState.RETRYING for move in moved):
+            self._set_due_timer()
         for move in moved:
-            if move.new is TaskState.RETRYING:
-                self._set_due_timer()
             if move.new in _SET_ASIDE:
                 self._leftovers = True
                 self._take_back(move)
@@ -206,7 +209,7 @@ class Runner:
         """A task was set aside in the very moment in which it was handed out: have it let go."""
         if self.pool is None:
             return
-        for task_id in self.pool.leased() if move.id is None else [move.id]:
+        for task_id in self.pool.leased().intersection(move.ids) if move.ids else self.pool.leased():
             lease = self.pool.lease_of(task_id)
             if lease is None or lease.uid != move.uid or lease.outcome is not None:
                 continue
@@ -259,12 +262,16 @@ class Runner:
 
     def _users(self, pool: Pool, views: tuple[WorkerView, ...]) -> tuple[UserQueue, ...]:
         busy = sum(1 for view in views if view.load)
-        room = sum(max(0, view.room - view.load) for view in views if view.load)
+        rooms: Counter[Uid] = Counter()
+        for view in views:
+            if view.load:
+                rooms[view.uid] += max(0, view.room - view.load)
         slots = max(0, self.max_tasks_num - busy)
-        if slots + room == 0:
+        if slots + rooms.total() == 0:
             return ()
         now = time.time()
         leased = pool.leased()
+        leased_by_user = pool.leased_by_user()
         full = {host for host, free in pool.allotments.hosts.room().items() if free <= 0}
         self.host_holds.expire(time.monotonic())
         users = []
@@ -275,7 +282,9 @@ class Runner:
                 self._set_day_timer(now)
                 continue
             at = {host for view in views if view.uid == uid for host in view.hosts} if full else frozenset[str]()
-            need = Need(tasks=slots + room, slots=slots, leased=leased, leased_by_user=pool.leased_by(uid))
+            # Of who can be given nothing now, one task says that they wait.
+            tasks = max(1, slots + rooms[uid])
+            need = Need(tasks=tasks, slots=slots, leased=leased, leased_by_user=leased_by_user[uid])
             waiting = next_tasks(self._store.read, uid, need, Closed(held=self.host_holds.of(uid), full=full, at=at))
             if waiting:
                 users.append(self._queue_of(uid, waiting, pool))
@@ -315,7 +324,9 @@ class Runner:
     # --- time ---
 
     def _is_held(self, uid: Uid, now: float) -> bool:
-        return any(_active(self.holds[key], now) for key in (uid, EVERYBODY) if key in self.holds)
+        return self.clearing[uid] > 0 or any(
+            _active(self.holds[key], now) for key in (uid, EVERYBODY) if key in self.holds
+        )
 
     def _leave_alone(self, lease: Lease, report: Failed) -> None:
         """A server asked to be asked later: that is for all tasks of its host that the user has."""

@@ -13,11 +13,11 @@ import dataclasses
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from autodl_lib.contract.errors import Busy
-from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
+from autodl_lib.store.listing import Page, Selection
 from autodl_lib.store.rows import Moved
 
 FLUSH_DELAY_S = 0.05
@@ -26,7 +26,7 @@ MAX_DIRTY = 2000
 MAX_PER_USER = 64
 _CHUNK = 200
 
-Page = Callable[[Uid | None, Sequence[TaskState], int, int], list[Task]]
+ReadPage = Callable[[Selection, int, int], Page]
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
@@ -77,7 +77,7 @@ class Watchers:
     """All followers."""
 
     def __init__(
-        self, view: Callable[[TaskId], Task | None], running: Callable[[], Iterable[TaskId]], page: Page
+        self, view: Callable[[TaskId], Task | None], running: Callable[[], Iterable[TaskId]], page: ReadPage
     ) -> None:
         """`view` returns a task as it is now; `running` the tasks whose figures move; `page` is the reader's."""
         self._view = view
@@ -128,11 +128,12 @@ class Watchers:
         of_user: dict[Uid, dict[TaskId, None]] = {}
         unnamed = False
         for move in moved:
-            if move.id is None:
+            if not move.ids:
                 unnamed = True
             else:
-                changed[move.id] = None
-                of_user.setdefault(move.uid, {})[move.id] = None
+                named = dict.fromkeys(move.ids)
+                changed.update(named)
+                of_user.setdefault(move.uid, {}).update(named)
         for subscription in self._subscriptions:
             if subscription.ids is not None:
                 subscription.note(subscription.ids if unnamed else subscription.ids & changed.keys())
@@ -169,15 +170,16 @@ class Watchers:
     def _walk(self, subscription: Subscription) -> list[TaskId]:
         """Return the next of a follower's tasks that may have changed."""
         assert subscription.walked is not None
-        page = self._page(subscription.uid, (), subscription.walked, _CHUNK)
-        if len(page) == _CHUNK:
-            subscription.walked = page[-1].id
+        users = None if subscription.uid is None else (subscription.uid,)
+        page = self._page(Selection(users=users), subscription.walked, _CHUNK)
+        if page.next is not None:
+            subscription.walked = page.next
         elif subscription.walk_again:
             subscription.walked, subscription.walk_again = TaskId(0), False
         else:
             subscription.walked = None
         since = subscription.walk_began
-        return [task.id for task in page if task.finished_at is None or task.finished_at >= since]
+        return [task.id for task in page.tasks if task.finished_at is None or task.finished_at >= since]
 
     def _arm_progress(self) -> None:
         """Tick while somebody follows figures that move; nobody or nothing: no timer."""

@@ -157,6 +157,7 @@ def task(task_id: int = 17, state: str = "enqueued", **fields: Any) -> dict[str,
         "started_at": None,
         "finished_at": None,
         "retry_at": None,
+        "label": None,
         **fields,
     }
 

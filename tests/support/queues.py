@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from autodl_lib.contract.task import OnConflict, Uid
-from autodl_lib.store.rows import NewTask
+from autodl_lib.contract.task import OnConflict, Task, Uid
+from autodl_lib.store.listing import Selection
+from autodl_lib.store.rows import NewTasks
 from autodl_lib.store.store import Store
 
 
@@ -22,13 +23,18 @@ def open_store(path: Path) -> Iterator[Store]:
         store.close()
 
 
-def new_task(**changes: Any) -> NewTask:
+def new_task(*, url: str = "http://host/file", host: str = "host:80", **changes: Any) -> NewTasks:
     """Make a task to queue."""
+    return new_tasks([(url, host)], **changes)
+
+
+def new_tasks(places: Sequence[tuple[str, str]], **changes: Any) -> NewTasks:
+    """Make tasks to queue that differ in their URL and its host."""
     values: dict[str, Any] = {
         "uid": Uid(1000),
         "owner": "alice",
-        "url": "http://host/file",
-        "host": "host:80",
+        "urls": tuple(url for url, _ in places),
+        "hosts": tuple(host for _, host in places),
         "dir": "/tmp",
         "output": None,
         "headers": (),
@@ -37,4 +43,9 @@ def new_task(**changes: Any) -> NewTask:
         "priority": 0,
         "paused": False,
     }
-    return NewTask(**{**values, **changes})
+    return NewTasks(**{**values, **changes})
+
+
+def all_tasks(store: Store, uid: Uid | None = None) -> list[Task]:
+    """Return the first 1000 tasks of a user, or of all."""
+    return store.read.page(Selection(users=None if uid is None else (uid,)), 0, 1000).tasks

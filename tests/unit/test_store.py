@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.queues import new_task, open_store
+from support.queues import all_tasks, new_task, open_store
 
 from autodl_lib.contract.errors import NoSuchTask, StoreUnusable, WrongState
 from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want
 from autodl_lib.contract.task import TaskError, TaskId, Uid
 from autodl_lib.store.database import open_database
-from autodl_lib.store.rows import Change
+from autodl_lib.store.rows import Change, Clearing
 from autodl_lib.store.statements import migrations
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction
@@ -35,7 +35,7 @@ def with_store(path: Path, work: Callable[[Store], Coroutine[Any, Any, None]]) -
 def test_jobs_that_arrive_together_share_a_commit(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         commits = []
-        store.listen(lambda moved: commits.append(len(moved)))
+        store.listen(lambda moved: commits.append(sum(move.count for move in moved)))
         futures = [store.write(lambda transaction: transaction.insert([new_task()])) for _ in range(500)]
         numbers = [number for ids in await asyncio.gather(*futures) for number in ids]
         assert numbers == list(range(1, 501))
@@ -61,7 +61,7 @@ def test_a_job_that_fails_changes_nothing_and_the_others_of_its_commit_stand(tmp
             await bad
         [last] = await after
         assert last > 1
-        assert [task.url for task in store.read.page(None, [], 0, 10)] == ["http://host/file"] * 2
+        assert [task.url for task in all_tasks(store)] == ["http://host/file"] * 2
         assert store.counters.of(None)[TaskState.ENQUEUED] == 2
 
     with_store(tmp_path / "queue.db", work)
@@ -77,7 +77,7 @@ def test_a_defect_in_a_job_is_its_own_trouble(tmp_path: Path) -> None:
         fine = store.write(lambda transaction: transaction.insert([new_task()]))
         with pytest.raises(Exception):  # noqa: B017, PT011
             await broken
-        assert [task.id for task in store.read.page(None, [], 0, 10)] == await fine
+        assert [task.id for task in all_tasks(store)] == await fine
 
     with_store(tmp_path / "queue.db", work)
 
@@ -87,7 +87,7 @@ def test_what_was_written_is_there_after_a_reopening_and_numbers_go_on(tmp_path:
         await store.write(lambda transaction: transaction.insert([new_task() for _ in range(3)]))
 
     async def second(store: Store) -> None:
-        assert [task.id for task in store.read.page(None, [], 0, 10)] == [1, 2, 3]
+        assert [task.id for task in all_tasks(store)] == [1, 2, 3]
         assert store.counters.of(Uid(1000))[TaskState.ENQUEUED] == 3
         assert await store.write(lambda transaction: transaction.insert([new_task()])) == [4]
 
@@ -113,7 +113,7 @@ def test_counters_follow_every_move(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         await store.write(lambda transaction: transaction.insert([new_task(uid=Uid(u)) for u in (1, 1, 2)]))
         await store.write(lambda transaction: transaction.apply(TaskId(1), Change(event=TaskEvent.START)))
-        await store.write(lambda transaction: transaction.clear(Uid(2), []))
+        await store.write(lambda transaction: transaction.clear(Uid(2), Clearing(last=100, leased=[], limit=10)))
         assert store.counters.of(Uid(1))[TaskState.DOWNLOADING] == 1
         assert store.counters.of(Uid(2))[TaskState.CLEARED] == 1
         counted = {(uid, state): n for uid, state, n in store.read.counts()}
@@ -147,7 +147,7 @@ def test_a_page_is_one_picture_while_tasks_move(tmp_path: Path) -> None:
         for _ in range(30):
             moves = [store.write(swing), store.write(back)]
             while not all(move.done() for move in moves):
-                page = store.read.page(Uid(1000), [], 0, 1000)
+                page = all_tasks(store, Uid(1000))
                 assert [task.id for task in page] == ids
                 await asyncio.sleep(0)
 
@@ -164,7 +164,7 @@ def test_recovery_gives_back_what_ran_and_does_what_was_wanted(tmp_path: Path) -
         await store.write(lambda transaction: transaction.want(TaskId(2), Want.PAUSE))
         await store.write(lambda transaction: transaction.want(TaskId(3), Want.CANCEL))
         await store.write(lambda transaction: transaction.recover())
-        states = [task.state for task in store.read.page(None, [], 0, 10)]
+        states = [task.state for task in all_tasks(store)]
         assert states == [TaskState.ENQUEUED, TaskState.PAUSED, TaskState.CANCELLED, TaskState.ENQUEUED]
 
     with_store(tmp_path / "queue.db", work)
@@ -236,7 +236,7 @@ def test_the_first_version_s_file_opens_for_ever(tmp_path: Path) -> None:
     shutil.copyfile(OLD, path)
 
     async def work(store: Store) -> None:
-        tasks = {task.id: task for task in store.read.page(None, [], 0, 100)}
+        tasks = {task.id: task for task in all_tasks(store)}
         assert {task.state for task in tasks.values()} == set(TaskState)
         finished = next(task for task in tasks.values() if task.state is TaskState.FINISHED)
         assert (finished.dest, finished.owner, finished.bytes_done) == ("/home/alice/file", "alice", 1234)
@@ -311,7 +311,7 @@ def test_only_tasks_that_wait_for_the_network_are_due_when_it_is_back(tmp_path: 
         assert await store.write(lambda transaction: transaction.enqueue_network_down(1)) == 1
         assert await store.write(lambda transaction: transaction.enqueue_network_down(10)) == 1
         assert await store.write(lambda transaction: transaction.enqueue_network_down(10)) == 0
-        states = [task.state.value for task in store.read.page(None, [], 0, 10)]
+        states = [task.state.value for task in all_tasks(store)]
         assert states == ["enqueued", "retrying", "enqueued", "retrying", "enqueued"]
 
     with_store(tmp_path / "queue.db", work)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,3 +72,24 @@ def test_a_refusal_does_not_show_the_password_either(secret: str) -> None:
 def test_a_url_without_a_password_is_shown_as_it_is() -> None:
     assert redact_url("http://host/a@b") == "http://host/a@b"
     assert redact_url("http://host/?q=x@y") == "http://host/?q=x@y"
+
+
+@given(
+    st.sampled_from(["http", "https", "HTTP"]),
+    st.from_regex(r"[a-zA-Z0-9._\-@\[\]:]{1,12}", fullmatch=True),
+    st.from_regex(r"(:[0-9]{0,6})?([/?#][!-~]{0,9})?", fullmatch=True),
+)
+def test_the_short_way_to_the_host_is_right(scheme: str, host: str, rest: str) -> None:
+    url = f"{scheme}://{host}{rest}"
+    try:
+        parts = urlsplit(url)
+        expected = (
+            f"{parts.hostname}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}" if parts.hostname else None
+        )
+    except ValueError:
+        expected = None
+    if expected is None:
+        with pytest.raises(BadUrl):
+            check_url(url)
+    else:
+        assert check_url(url) == expected

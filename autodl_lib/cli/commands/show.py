@@ -13,28 +13,34 @@ from typing import Any
 import click
 
 from autodl_lib.cli.actors import actor_words
-from autodl_lib.cli.command import described, make_command, request_command
+from autodl_lib.cli.command import make_command, request_command
+from autodl_lib.cli.moments import since_option
 from autodl_lib.cli.options import make_request, request_parameters
 from autodl_lib.cli.session import Session, complain, draws_colours, say, say_json
 from autodl_lib.cli.table import HEADINGS, fitted, key_values, tab_separated, task_cells
 from autodl_lib.cli.text import clean, duration, moment, percent, size, speed, stamp
 from autodl_lib.client.results import decoded, listed, log_from, task_from
 from autodl_lib.contract.errors import ProtocolMismatch
+from autodl_lib.contract.fields import MAX_INT
 from autodl_lib.contract.requests import Explain, List, Log, Status
 from autodl_lib.contract.task import Task
 
 PAGE = 500
+_LIST = "Show tasks, oldest first."
 
 
 def commands() -> dict[str, click.Command]:
     """Make this file's commands."""
     most = click.Option(
-        ["most", "-n"], type=click.IntRange(1), metavar="N", help="show at most N tasks, the oldest ones"
+        ["most", "-n"], type=click.IntRange(1), metavar="N", help="show at most N tasks, the first ones"
     )
     return {
         "status": request_command("status", Status, _status),
         "list": make_command(
-            "list", described(List).replace(", a page at a time", ""), [*request_parameters(List), most], _list
+            "list",
+            _LIST,
+            [*request_parameters(List), since_option("only tasks that were added since then"), most],
+            _list,
         ),
         "log": request_command("log", Log, _log),
         "explain": request_command("explain", Explain, _explain),
@@ -66,6 +72,8 @@ def _status_rows(task: Task) -> Iterator[tuple[str, str]]:
         yield "response", str(task.http_status)
     yield "owner", clean(f"{task.owner} (uid {task.uid})")
     yield "priority", str(task.priority)
+    if task.label is not None:
+        yield "label", clean(task.label)
     yield "attempts", str(task.attempts)
     for key, at in (
         ("created", task.created_at),
@@ -100,7 +108,13 @@ def _list(session: Session, most: int | None, **values: Any) -> None:
             say(line)
         shown += len(rows)
     if not shown:
-        complain("no tasks" + (" in this state" if request.states else ""))
+        complain("no tasks" + _among(request))
+
+
+def _among(request: List) -> str:
+    if request.host is None and request.label is None and request.since is None:
+        return " in this state" if request.states else ""
+    return " that fit"
 
 
 def _pages(session: Session, request: List, most: int | None) -> Iterator[list[dict[str, Any]]]:
@@ -116,9 +130,13 @@ def _pages(session: Session, request: List, most: int | None) -> Iterator[list[d
                 left -= len(tasks)
             if following is None or (left is not None and left <= 0):
                 return
-            if type(following) is not int or following <= request.after:
+            if type(following) is not int or not _is_further(following, request):
                 raise ProtocolMismatch("the daemon's pages of tasks don't go forward")
             request = replace(request, after=following)
+
+
+def _is_further(following: int, request: List) -> bool:
+    return 0 < following < (request.after or MAX_INT + 1) if request.reverse else following > request.after
 
 
 def _log(session: Session, request: Log) -> None:

@@ -1,15 +1,21 @@
 -- Statements on what surrounds tasks: history, counters, holds. Each begins with a line `-- name: NAME`.
 
--- name: insert_event
+-- name: log_move
 INSERT INTO event (task_id, at, event, state, detail, owner_uid, actor_uid, actor, pid, program)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (:task_id, :at, :event, :state, :detail, :owner_uid, :actor_uid, :actor, :pid, :program)
+
+-- The same for many tasks.
+-- name: log_moves
+INSERT INTO event (task_id, at, event, state, detail, owner_uid, actor_uid, actor, pid, program)
+SELECT id, :at, :event, :state, :detail, CASE WHEN :owned THEN uid END, :actor_uid, :actor, :pid, :program
+FROM task WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: events_of
 SELECT at, event, state, detail, actor, actor_uid, pid, program FROM (
     SELECT * FROM event WHERE task_id = ? ORDER BY id DESC LIMIT ?) ORDER BY id
 
 -- name: delete_events
-DELETE FROM event WHERE task_id = ?
+DELETE FROM event WHERE task_id IN (SELECT value FROM json_each(?))
 
 -- name: history_of
 SELECT at, event, state, detail, actor, actor_uid, pid, program, task_id, owner_uid,

@@ -1,12 +1,22 @@
 -- Statements on tasks; each begins with a line `-- name: NAME`.
 
--- name: insert_task
+-- Each of `rows` is [number, URL, host].
+-- name: insert_tasks
 INSERT INTO task (id, uid, owner, url, host, dir, output, headers, limit_rate_bps, options, on_conflict,
-                  priority, state, want, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                  priority, label, state, want, created_at)
+SELECT value ->> 0, :uid, :owner, value ->> 1, value ->> 2, :dir, :output, :headers, :limit_rate_bps, :options,
+       :on_conflict, :priority, :label, :state, :want, :now
+FROM json_each(:rows)
+
+-- name: log_add
+INSERT INTO event (task_id, at, event, state, owner_uid, actor_uid, actor, pid, program)
+SELECT value, :now, 'add', :state, :uid, :actor_uid, :actor, :pid, :program FROM json_each(:ids)
 
 -- name: task_state
 SELECT state, uid, want FROM task WHERE id = ?
+
+-- name: task_states
+SELECT id, state, uid FROM task WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: apply
 UPDATE task
@@ -36,6 +46,35 @@ SET state = :new_state,
     finished_at = :finished_at
 WHERE id = :id AND state = :old_state
 
+-- The same for many tasks.
+-- name: apply_all
+UPDATE task
+SET state = :new_state,
+    want = COALESCE(:want, want),
+    url = CASE WHEN :new_state = 'finished' THEN redact_url(url) ELSE COALESCE(:url, url) END,
+    host = COALESCE(:host, host),
+    headers = COALESCE(:headers, headers),
+    options = COALESCE(:options, options),
+    dir = COALESCE(:dir, dir),
+    name = COALESCE(:name, name),
+    part = CASE WHEN :forget_part THEN NULL ELSE COALESCE(:part, part) END,
+    dest = COALESCE(:dest, dest),
+    inode = CASE WHEN :keep_identity THEN inode END,
+    part_size_bytes = CASE WHEN :keep_identity THEN part_size_bytes END,
+    mtime_ns = CASE WHEN :keep_identity THEN mtime_ns END,
+    bytes_done = COALESCE(:bytes_done, bytes_done),
+    bytes_total = COALESCE(:bytes_total, bytes_total),
+    attempts = attempts + :attempts,
+    streak = COALESCE(:streak, streak),
+    stuck_since = CASE WHEN :keep_stuck THEN COALESCE(:stuck_since, stuck_since) ELSE :stuck_since END,
+    http_status = COALESCE(:http_status, http_status),
+    error_code = CASE WHEN :keep_error THEN error_code ELSE :error_code END,
+    error_message = CASE WHEN :keep_error THEN error_message ELSE :error_message END,
+    retry_at = :retry_at,
+    started_at = COALESCE(:started_at, started_at),
+    finished_at = :finished_at
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = :old_state
+
 -- name: describe
 UPDATE task
 SET dir = :dir, name = :name, part = :part,
@@ -61,21 +100,26 @@ SELECT id, limit_rate_bps FROM task WHERE id IN (SELECT value FROM json_each(?))
 -- name: forget_part
 UPDATE task SET part = NULL, inode = NULL, part_size_bytes = NULL, mtime_ns = NULL WHERE id = ?
 
--- name: log_clear
-INSERT INTO event (task_id, at, event, state, owner_uid, actor_uid, actor, pid, program)
-SELECT id, :now, 'clear', 'cleared', uid, :actor_uid, :actor, :pid, :program FROM task
-WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:except))
+-- name: last_clearable
+SELECT MAX(COALESCE((SELECT MAX(id) FROM task WHERE uid = :uid AND state = 'enqueued'), 0),
+           COALESCE((SELECT MAX(id) FROM task WHERE uid = :uid AND state = 'retrying'), 0))
 
--- name: cleared_ids
-SELECT id FROM task
-WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:except)) LIMIT :limit
+-- name: clearable
+SELECT id FROM task INDEXED BY task_waiting
+WHERE uid = :uid AND state = 'enqueued' AND id <= :last AND id NOT IN (SELECT value FROM json_each(:leased))
+ORDER BY priority DESC, id LIMIT :limit
 
--- name: clear
-UPDATE task SET state = 'cleared', finished_at = :now, retry_at = NULL
-WHERE uid = :uid AND state = :state AND id NOT IN (SELECT value FROM json_each(:except))
+-- name: clearable_retrying
+SELECT id FROM task INDEXED BY task_by_state
+WHERE uid = :uid AND state = 'retrying' AND id <= :last AND id NOT IN (SELECT value FROM json_each(:leased))
+ORDER BY id LIMIT :limit
 
 -- name: due_tasks
-SELECT id FROM task WHERE state = 'retrying' AND (retry_at <= ? OR retry_at > ?) ORDER BY retry_at LIMIT ?
+SELECT id FROM (SELECT id FROM task INDEXED BY task_due
+                WHERE state = 'retrying' AND retry_at <= :now ORDER BY retry_at LIMIT :limit)
+UNION ALL
+SELECT id FROM (SELECT id FROM task INDEXED BY task_due
+                WHERE state = 'retrying' AND retry_at > :latest ORDER BY retry_at LIMIT :limit)
 
 -- name: waiting_for_network
 SELECT id FROM task INDEXED BY task_network WHERE state = 'retrying' AND error_code = 'network_down' LIMIT ?
@@ -101,8 +145,8 @@ SELECT finished_at FROM task WHERE uid = ? AND finished_at IS NOT NULL ORDER BY 
 SELECT id, uid, state, part FROM task
 WHERE uid = ? AND finished_at <= ? AND (part IS NULL OR state = 'failed') ORDER BY finished_at LIMIT ?
 
--- name: delete_task
-DELETE FROM task WHERE id = ?
+-- name: delete_tasks
+DELETE FROM task WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: count_by_state
 SELECT uid, state, COUNT(*) FROM task GROUP BY uid, state
@@ -142,24 +186,3 @@ WHERE part IS NOT NULL AND state IN ('cancelled', 'cleared') ORDER BY uid, id LI
 SELECT id, uid, url, dir, output, headers, limit_rate_bps, on_conflict, name, part, inode, part_size_bytes, mtime_ns,
        bytes_done, streak, host, options, stuck_since
 FROM task WHERE id IN (SELECT value FROM json_each(?))
-
--- name: view
-SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_total, attempts, http_status,
-       error_code, error_message, created_at, started_at, finished_at, retry_at
-FROM task WHERE id = :id AND (:viewer IS NULL OR uid = :viewer)
-
--- name: page_of_state
-SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_total, attempts, http_status,
-       error_code, error_message, created_at, started_at, finished_at, retry_at
-FROM task WHERE uid = ? AND state = ? AND id > ? ORDER BY id LIMIT ?
-
--- name: ids_of_state
-SELECT id FROM task WHERE uid = ? AND state = ? ORDER BY id LIMIT ?
-
--- name: ids_of_all
-SELECT id FROM task WHERE state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?
-
--- name: page_of_all
-SELECT id, url, name, dest, dir, state, owner, uid, priority, bytes_done, bytes_total, attempts, http_status,
-       error_code, error_message, created_at, started_at, finished_at, retry_at
-FROM task WHERE id > ? AND state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?

@@ -24,6 +24,15 @@ _LINES = ("username", "password", "referer", "user_agent", "interface", "proxy",
 _OF_ONE_FILE = ("mirrors", "size_bytes", "pieces", "continue_from")
 
 
+def check_label(label: str) -> None:
+    """Check the label of an `add`.
+
+    Raises: InvalidParams.
+    """
+    if not label.strip() or not label.isprintable():
+        raise InvalidParams("label must be a word, without control characters")
+
+
 def check_options(options: TransferOptions, *, urls_num: int) -> None:
     """Check the options of one `add` of so many URLs.
 

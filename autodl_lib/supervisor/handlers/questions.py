@@ -5,7 +5,7 @@ Runs as: the supervisor.  Talks to: the store's reader, the pool's live figures.
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 
 from autodl_lib.contract.errors import InvalidParams
 from autodl_lib.contract.replies import EventPage, Explanation, Statistics, TaskLog, TaskPage, Watching
@@ -13,6 +13,7 @@ from autodl_lib.contract.requests import Explain, History, List, Log, Stats, Sta
 from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.contract.urls import redact_url
+from autodl_lib.store.listing import Selection
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.handlers.explaining import reason_of
 from autodl_lib.supervisor.watchers import Subscription
@@ -21,6 +22,10 @@ _FIRST_PICTURE = 1000
 _PIECE = 200
 """Tasks that are read in one go, some milliseconds."""
 
+_MOST_STEPS = 50
+"""So often a page is added to: one that is not full by then is sent as it is."""
+
+_MOST_USERS = 100
 _MAX_PAGE_LENGTH = 2 * 1024 * 1024
 """A page ends where its URLs and folders are so long together: who does not read it holds that much of our memory."""
 
@@ -32,22 +37,40 @@ async def status(call: Call, request: Status) -> Task:
 
 async def list_tasks(call: Call, request: List) -> TaskPage:
     """Show a page of tasks."""
-    uid = call.scope(request.all)
     service = call.service
+    selection = _selection(call, request)
     page: list[Task] = []
     length = 0
-    after = request.after
-    while len(page) < request.limit and length < _MAX_PAGE_LENGTH:
-        if page:
+    following: int | None = request.after
+    for step in range(_MOST_STEPS):
+        if step:
             await call.pace.next()
-        wanted = min(_PIECE, request.limit - len(page))
-        piece = service.store.read.page(uid, request.states, after, wanted)
-        page += [shown(call, service.with_live_figures(task)) for task in piece]
-        length += sum(len(task.url) + len(task.dir) for task in piece)
-        if len(piece) < wanted:
-            return TaskPage(tasks=tuple(page), next=None)
-        after = piece[-1].id
-    return TaskPage(tasks=tuple(page), next=after)
+        piece = service.store.read.page(selection, following or 0, min(_PIECE, request.limit - len(page)))
+        page += [shown(call, service.with_live_figures(task)) for task in piece.tasks]
+        length += sum(len(task.url) + len(task.dir) for task in piece.tasks)
+        following = piece.next
+        if following is None or len(page) >= request.limit or length >= _MAX_PAGE_LENGTH:
+            break
+    return TaskPage(tasks=tuple(page), next=following)
+
+
+def _selection(call: Call, request: List) -> Selection:
+    selection = Selection(
+        users=None,
+        states=request.states,
+        host=request.host.lower() if request.host is not None else None,
+        label=request.label,
+        since=request.since,
+        newest_first=request.reverse,
+    )
+    uid = call.scope(request.all)
+    if uid is not None:
+        return replace(selection, users=(uid,))
+    if selection.is_all:
+        return selection
+    # Each user's tasks are found by an index: where there are many users, one walk along all tasks is shorter.
+    users = call.service.store.counters.users_with(request.states or TaskState)
+    return replace(selection, users=tuple(users)) if len(users) <= _MOST_USERS else selection
 
 
 async def log(call: Call, request: Log) -> TaskLog:
@@ -93,7 +116,7 @@ async def watch(call: Call, request: Watch) -> Watching:
     call.subscribe(subscription)
     try:
         states: list[TaskState] = []
-        for piece in _first_picture(call, request, uid):
+        for piece in await _first_picture(call, request, uid):
             if states:
                 await call.pace.next()
             tasks = [task for task_id in piece if (task := call.service.view(task_id)) is not None]
@@ -104,7 +127,7 @@ async def watch(call: Call, request: Watch) -> Watching:
     return Watching(tasks=len(states), settled=sum(1 for state in states if state in SETTLED))
 
 
-def _first_picture(call: Call, request: Watch, uid: Uid | None) -> list[list[TaskId]]:
+async def _first_picture(call: Call, request: Watch, uid: Uid | None) -> list[list[TaskId]]:
     """Return the tasks to begin with, in pieces.
 
     Those that move come first; of a long queue, its head: a follower counts the rest by `stats`.
@@ -112,10 +135,23 @@ def _first_picture(call: Call, request: Watch, uid: Uid | None) -> list[list[Tas
     if request.ids is not None:
         first = [TaskId(task_id) for task_id in dict.fromkeys(request.ids)]
     else:
-        read = call.service.store.read
-        first = read.page_ids(uid, [TaskState.DOWNLOADING, TaskState.RETRYING], _FIRST_PICTURE)
-        first += read.page_ids(uid, [TaskState.ENQUEUED, TaskState.PAUSED], _FIRST_PICTURE)
+        first = await _first_numbers(call, uid, (TaskState.DOWNLOADING, TaskState.RETRYING))
+        first += await _first_numbers(call, uid, (TaskState.ENQUEUED, TaskState.PAUSED))
     return [first[start : start + _PIECE] for start in range(0, len(first), _PIECE)]
+
+
+async def _first_numbers(call: Call, uid: Uid | None, states: tuple[TaskState, ...]) -> list[TaskId]:
+    """Return the lowest numbers of tasks in these states."""
+    store = call.service.store
+    users = (uid,) if uid is not None else tuple(store.counters.users_with(states))
+    numbers: list[TaskId] = []
+    after: int | None = 0
+    while after is not None and len(numbers) < _FIRST_PICTURE:
+        if after:
+            await call.pace.next()
+        more, after = store.read.numbers(Selection(users=users, states=states), after, _FIRST_PICTURE - len(numbers))
+        numbers += more
+    return numbers
 
 
 async def history(call: Call, request: History) -> EventPage:
@@ -139,4 +175,4 @@ def shown(call: Call, task: Task) -> Task:
     """Return a task as the caller may see it: another user's without the secrets of its URL."""
     if task.uid == call.caller.uid:
         return task
-    return dataclasses.replace(task, url=redact_url(task.url))
+    return replace(task, url=redact_url(task.url))

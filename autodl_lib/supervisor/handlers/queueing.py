@@ -14,15 +14,15 @@ from autodl_lib.contract.requests import MAX_COPIES_LENGTH, Add
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.transfer_options import TransferOptions
 from autodl_lib.contract.urls import check_url
-from autodl_lib.store.rows import NewTask, options_to_text
+from autodl_lib.store.rows import NewTasks, options_to_text
 from autodl_lib.supervisor.handlers.context import Call
-from autodl_lib.supervisor.handlers.option_checks import check_options, check_path
+from autodl_lib.supervisor.handlers.option_checks import check_label, check_options, check_path
 
 _WAITING_STATES = (TaskState.ENQUEUED, TaskState.RETRYING, TaskState.PAUSED)
 
 MAX_HEADERS_LENGTH = 32768
 
-_PIECE = 200
+_PIECE = 1000
 """URLs that are checked in one go, some milliseconds."""
 
 
@@ -44,34 +44,35 @@ async def add(call: Call, request: Add) -> Ids:
 
 
 async def _add(call: Call, request: Add, options: TransferOptions) -> Ids:
-    tasks = []
+    hosts: list[str] = []
     call.pace.begin()
     for start in range(0, len(request.urls), _PIECE):
         if start:
             await call.pace.next()
-        tasks += [_task(call, request, options, url) for url in request.urls[start : start + _PIECE]]
+        hosts += [check_url(url) for url in request.urls[start : start + _PIECE]]
     adding = call.service.adding
     counters = call.service.store.counters
     queued = sum(counters.count(call.caller.uid, state) for state in _WAITING_STATES) + adding[call.caller.uid]
     most = call.service.users.of(call.caller.uid).queued
-    if queued + len(tasks) > most:
+    if queued + len(hosts) > most:
         raise QueueFull(f"you have {queued} tasks queued, and {most} is the most: wait, or clear some")
-    adding[call.caller.uid] += len(tasks)
+    lot = _lot(call, request, options, hosts)
     actor = call.caller.actor
+    adding[call.caller.uid] += len(hosts)
     try:
-        ids = await call.service.store.write(lambda transaction: transaction.insert(tasks, actor))
+        ids = await call.service.store.write(lambda transaction: transaction.insert([lot], actor))
     finally:
-        adding[call.caller.uid] -= len(tasks)
+        adding[call.caller.uid] -= len(hosts)
     call.log_change("add", ids)
     return Ids(ids=tuple(ids))
 
 
-def _task(call: Call, request: Add, options: TransferOptions, url: str) -> NewTask:
-    return NewTask(
+def _lot(call: Call, request: Add, options: TransferOptions, hosts: list[str]) -> NewTasks:
+    return NewTasks(
         uid=call.caller.uid,
         owner=call.caller.name,
-        url=url,
-        host=check_url(url),
+        urls=request.urls,
+        hosts=tuple(hosts),
         dir=request.dir,
         output=request.output,
         headers=request.headers,
@@ -79,6 +80,7 @@ def _task(call: Call, request: Add, options: TransferOptions, url: str) -> NewTa
         on_conflict=request.on_conflict,
         priority=request.priority,
         paused=request.paused,
+        label=request.label,
         options=options,
     )
 
@@ -98,6 +100,8 @@ def _check(request: Add, options: TransferOptions) -> None:
         name, colon, _ = header.partition(":")
         if not colon or not name.strip() or any(c in header for c in "\r\n\0"):
             raise InvalidParams("a header is one line such as 'Accept: text/plain'")
+    if request.label is not None:
+        check_label(request.label)
     check_options(options, urls_num=len(request.urls))
     headers_length = sum(map(len, request.headers))
     if headers_length > MAX_HEADERS_LENGTH:

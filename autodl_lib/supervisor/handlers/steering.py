@@ -16,13 +16,15 @@ from autodl_lib.contract.replies import Count, Hold, Ids, MaxTasksNum
 from autodl_lib.contract.requests import Cancel, Clear, MaxTasks, Pause, Priority, Resume, Retry
 from autodl_lib.contract.states import TaskEvent, TaskState, Want, next_state
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.store.rows import Change, Deed
+from autodl_lib.store.rows import Change, Clearing, Deed
 from autodl_lib.store.transaction import Transaction
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.runner import EVERYBODY
 from autodl_lib.supervisor.set_number import keep_number
 
 LET_GO_TIMEOUT_S = 10.0
+
+_CLEARED_AT_ONCE = 2000
 
 _WANT = {TaskEvent.PAUSE: Want.PAUSE, TaskEvent.CANCEL: Want.CANCEL}
 
@@ -76,17 +78,18 @@ async def retry(call: Call, request: Retry) -> Ids:
 
 
 async def clear(call: Call, request: Clear) -> Count:
-    """Drop what is enqueued."""
+    """Drop what is enqueued: piece by piece, so that what others ask for gets in between."""
     uid = call.scope(request.all)
     service = call.service
     states = (TaskState.ENQUEUED, TaskState.RETRYING)
     users = [uid] if uid is not None else service.store.counters.users_with(states)
     leased = service.pool.leased()
-
-    def run(transaction: Transaction) -> int:
-        return sum(transaction.clear(user, leased, call.caller.actor) for user in users)
-
-    count = await service.store.write(run)
+    service.runner.clearing.update(users)
+    try:
+        count = sum([await _clear(call, user, leased) for user in users])
+    finally:
+        service.runner.clearing.subtract(users)
+        service.runner.changed()
     halted = []
     for task_id in leased:
         lease = service.pool.lease_of(task_id)
@@ -103,6 +106,17 @@ async def clear(call: Call, request: Clear) -> Count:
         count += task is not None and task.state is TaskState.CLEARED
     call.log_change("clear", detail=f"{_whose(uid)}, {count} tasks")
     return Count(cleared=count)
+
+
+async def _clear(call: Call, uid: Uid, leased: set[TaskId]) -> int:
+    """Drop a user's tasks that are there now."""
+    store = call.service.store
+    last = await store.write(lambda transaction: transaction.last_clearable(uid))
+    scope = Clearing(last=last, leased=leased, limit=_CLEARED_AT_ONCE)
+    count = 0
+    while cleared := await store.write(lambda transaction: transaction.clear(uid, scope, call.caller.actor)):
+        count += cleared
+    return count
 
 
 async def max_tasks(call: Call, request: MaxTasks) -> MaxTasksNum:
@@ -163,18 +177,15 @@ def _mover(call: Call, wanted: list[TaskId], event: TaskEvent) -> Callable[[Tran
     pool = call.service.pool
 
     def run(transaction: Transaction) -> list[TaskId]:
-        for task_id in wanted:
-            state = transaction.state_of(task_id, call.caller.sees)
+        for task_id, state in transaction.states_of(wanted, call.caller.sees).items():
             if next_state(state, event) is None:
                 raise WrongState(_refusal(task_id, state, event))
-        at_workers = []
-        for task_id in wanted:
-            if event in _WANT and pool.lease_of(task_id) is not None:
-                transaction.want(task_id, _WANT[event])
-                at_workers.append(task_id)
-            else:
-                transaction.apply(task_id, Change(event=event, actor=call.caller.actor))
-        return at_workers
+        at_workers = {task_id for task_id in wanted if event in _WANT and pool.lease_of(task_id) is not None}
+        for task_id in at_workers:
+            transaction.want(task_id, _WANT[event])
+        free = [task_id for task_id in wanted if task_id not in at_workers]
+        transaction.apply_all(free, Change(event=event, actor=call.caller.actor))
+        return list(at_workers)
 
     return run
 

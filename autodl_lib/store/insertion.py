@@ -1,0 +1,45 @@
+"""Queueing tasks, one or many thousands, at the cost of two statements for all that differ in their URLs alone.
+
+Runs as: the supervisor, on the writer's thread.  Talks to: sqlite3.
+Rows go to sqlite as one JSON text: a statement for each row would take the interpreter's lock back after each, and
+wait there for the loop.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+
+from autodl_lib.contract.states import TaskState, Want
+from autodl_lib.contract.task import TaskId
+from autodl_lib.store.numbering import Numbering
+from autodl_lib.store.rows import Actor, Moved, NewTasks, columns_of, options_to_text
+from autodl_lib.store.statements import SQL
+
+
+def insert_tasks(connection: sqlite3.Connection, numbering: Numbering, lot: NewTasks, actor: Actor | None) -> Moved:
+    """Queue tasks, with a row of history each, and return what was queued; their numbers ascend."""
+    ids = numbering.take(lot.uid, len(lot.urls))
+    state, want = (TaskState.PAUSED, Want.PAUSE) if lot.paused else (TaskState.ENQUEUED, Want.RUN)
+    bound = {
+        "rows": json.dumps(list(zip(ids, lot.urls, lot.hosts, strict=True)), ensure_ascii=False),
+        "ids": json.dumps(ids),
+        "uid": lot.uid,
+        "owner": lot.owner,
+        "dir": lot.dir,
+        "output": lot.output,
+        "headers": json.dumps(lot.headers) if lot.headers else "[]",
+        "limit_rate_bps": lot.limit_rate_bps,
+        "options": options_to_text(lot.options),
+        "on_conflict": lot.on_conflict.value,
+        "priority": lot.priority,
+        "label": lot.label,
+        "state": state.value,
+        "want": want.value,
+        "now": time.time(),
+    }
+    bound |= columns_of(actor)
+    connection.execute(SQL["insert_tasks"], bound)
+    connection.execute(SQL["log_add"], bound)
+    return Moved(ids=tuple([TaskId(number) for number in ids]), uid=lot.uid, old=None, new=state, count=len(ids))
