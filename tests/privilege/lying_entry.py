@@ -516,6 +516,22 @@ def _run_own(folder: Path) -> None:
 
 
 @lie
+def ignores_grants(liar: Liar) -> None:
+    """It works on, as far as one can see, and answers what it is asked, but keeps connections that others wait for."""
+    liar.say(liar.started())
+    data = b""
+    while True:
+        data += os.read(liar.orders.fileno(), 65536)
+        *lines, data = data.split(b"\n")
+        for line in lines:
+            order = json.loads(line)["type"]
+            if order == "ping":
+                liar.say({"type": "pong"}, liar.progress())
+            elif order == "grant":
+                (liar.folder / "told").write_text('{"granted": true}')
+
+
+@lie
 def forges_the_log(liar: Liar) -> None:
     """Its task fails, with a reason that goes on as a log would."""
     words = "no\n2026-01-01 00:00:00,000 INFO max_tasks by root (uid 0): forged\x1b[2J"

@@ -39,7 +39,7 @@ files = 512
 )
 
 LIES = re.findall(r"^@lie\ndef (\w+)\(", (HERE / "lying_entry.py").read_text(), re.MULTILINE)
-PROBES = {"looks_around", "asks_the_daemon", "tells_its_environment", "forges_the_log"}
+PROBES = {"looks_around", "asks_the_daemon", "tells_its_environment", "forges_the_log", "ignores_grants"}
 """Lies with a test of their own."""
 
 LEAVES_BY_ITSELF = {
@@ -226,6 +226,24 @@ def test_no_word_of_a_worker_begins_a_line_of_the_daemon_s_log(stage: Stage) -> 
     assert len(found) == 1
     assert f"INFO task {task['id']} failed: no?2026" in found[0]
     assert "\x1b" not in found[0]
+
+
+def test_a_worker_that_keeps_connections_which_others_wait_for_is_ended(stage: Stage) -> None:
+    def add(user: User, url: str) -> int:
+        [task_id] = user.call(stage.daemon.socket, "add", urls=[url], dir=str(stage.folder), connections=16)["ids"]
+        assert isinstance(task_id, int)
+        return task_id
+
+    for entry in stage.folder.iterdir():
+        entry.unlink()
+    liar = add(stage.liar, "http://127.0.0.1:1/ignores-grants/")  # it may use all that one host may have
+    stage.daemon.await_state(liar, "downloading")
+    other = add(stage.honest, "http://127.0.0.1:1/x")
+    assert stage.daemon.await_state(liar, "failed")["error"]["code"] == "worker_lost"
+    assert stage.told() == {"granted": True}
+    assert f"does not answer a grant for task {liar}" in stage.daemon.log()
+    # Refused by the host, which it has asked: nothing listens there.
+    assert stage.daemon.await_task(other, "tried", lambda task: task["error"])["error"]["code"] != "worker_lost"
 
 
 def test_a_worker_s_environment_is_its_user_s_and_short(stage: Stage) -> None:
