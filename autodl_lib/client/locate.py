@@ -72,7 +72,7 @@ def private_folders() -> PrivateFolders:
     runtime_dir = _runtime_dir(state_dir)
     socket_dir = runtime_dir
     if len(os.fsencode(os.path.join(runtime_dir, SOCKET_NAME))) > MAX_SOCKET_PATH_BYTES:
-        socket_dir = f"/tmp/autodl-{os.geteuid()}"
+        socket_dir = f"/tmp/autodl-{os.geteuid()}"  # noqa: S108 - used only when it is ours alone (check_private)
     return PrivateFolders(runtime_dir=runtime_dir, socket_dir=socket_dir, state_dir=state_dir)
 
 

@@ -71,7 +71,7 @@ def _start(folders: PrivateFolders, entry: str) -> Connection:
         command = [sys.executable, entry, "daemon", "--private"]
         command += ["--socket", folders.socket, "--state-dir", folders.state_dir]
         # Detached, and read only until it is ready; it is nobody's child once this client has gone.
-        daemon = subprocess.Popen(
+        daemon = subprocess.Popen(  # noqa: S603 - our own program, by the Python that runs us
             command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
         )
     except OSError as error:

@@ -265,7 +265,7 @@ class Outcomes:
         retry_event: TaskEvent,
         kept: dict[str, Any],
     ) -> None:
-        decision = decide(attempt, self.retry, random.random())
+        decision = decide(attempt, self.retry, random.random())  # noqa: S311 - only to spread retries
         error = TaskError(code=attempt.code.value, message=message)
         change = Change(
             event=TaskEvent.FAIL if decision.delay_s is None else retry_event,
