@@ -24,11 +24,15 @@ _MAX_COMPLAINTS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What to follow, and for how long; without ids, all that the caller has, without end."""
+    """What to follow, and for how long; without ids, all that the caller has, without end.
+
+    `ends`: what is not settled is not shown.
+    """
 
     ids: tuple[int, ...] | None
     all: bool = False
     progress: bool = True
+    ends: bool = False
     patient: bool = False
     timeout_s: float | None = None
 
@@ -64,7 +68,7 @@ def follow(session: Session, wanted: Wanted, display: Display) -> Outcome:
 
 
 def _follow_lot(session: Session, wanted: Wanted, display: Display, deadline: float | None) -> Outcome:
-    request = Watch(ids=wanted.ids, progress=wanted.progress, all=wanted.all)
+    request = Watch(ids=wanted.ids, progress=wanted.progress, all=wanted.all, ends=wanted.ends)
     tick_s = display.tick_s if deadline is None else min(display.tick_s, 0.1)
     latest: dict[int, Task] = {}
     pending = set(wanted.ids or ())

@@ -190,6 +190,7 @@ class Watch:
     )
     progress: bool = param("also notify when only the bytes have changed", default=True)
     all: bool = param("the tasks of all users (administrators)", default=False, cli=("-a", "--all"))
+    ends: bool = param("notify of tasks that are settled only", default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,6 +109,7 @@ class Pool:
                 load=len(worker.leases),
                 room=worker.room,
                 hosts=self.allotments.hosts.hosts_of(worker.key),
+                is_quick=worker.is_quick,
             )
             for worker in self._workers.values()
             if not worker.retiring

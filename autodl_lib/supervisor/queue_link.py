@@ -15,6 +15,7 @@ import os
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,8 @@ _READY_TIMEOUT_S = 20.0
 _RESTART_DELAY_S = 0.5
 _SETTLE_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 20.0
+_DRAIN_EVERY_S = 0.005
+"""What comes in a flood is taken together; the first text after a quiet moment is taken at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -140,8 +143,11 @@ class QueueLink:
     def _drain(self, client: QueueClient) -> None:
         """Thread: drain until the manager is gone."""
         try:
+            drained_mono = 0.0
             while client is self._client:
+                time.sleep(max(0.0, drained_mono + _DRAIN_EVERY_S - time.monotonic()))
                 texts = client.drain()
+                drained_mono = time.monotonic()
                 if texts:
                     asyncio.run_coroutine_threadsafe(self._hand_over(texts), self._loop).result()
         except (OSError, EOFError):

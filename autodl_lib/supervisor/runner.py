@@ -22,6 +22,7 @@ from autodl_lib.store.rows import Moved, TaskSpec
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.admission import Admitted
 from autodl_lib.supervisor.audit import AuditLog
+from autodl_lib.supervisor.crew import Crew, idle_share
 from autodl_lib.supervisor.daily_bytes import DailyBytes, next_day_at
 from autodl_lib.supervisor.host_holds import HostHolds
 from autodl_lib.supervisor.host_ledger import user_key
@@ -42,6 +43,7 @@ from autodl_lib.supervisor.scheduler import (
     plan,
 )
 from autodl_lib.supervisor.strides import Strides
+from autodl_lib.supervisor.timer_delay import timer_delay
 from autodl_lib.supervisor.user_limits import UserLimits
 from autodl_lib.supervisor.worker_handle import Lease
 
@@ -49,9 +51,9 @@ EVERYBODY = Uid(-1)
 """The uid that stands for all users' queues in a hold."""
 
 _DUE_BATCH = 1000
-_LONGEST_TIMER_S = 300.0
 _LEFTOVER_BATCH = 100
 _STORE_RETRY_S = 2.0
+_PLAN_EVERY_S = 0.01
 
 _INTERRUPTIBLE = frozenset({LeasePhase.ASSIGNED, LeasePhase.STARTED})
 
@@ -74,9 +76,11 @@ class Runner:
         self._settings = settings
         self._users_limits = users
         self._strides = Strides()
+        self._crew = Crew(idle_share())
         self.audit = AuditLog()
         self.daily_bytes = DailyBytes(store.read, users)
         self._planned: asyncio.Handle | None = None
+        self._planned_mono = 0.0
         self._due_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
         self._due_task: asyncio.Future[int] | None = None
@@ -109,9 +113,9 @@ class Runner:
         self.changed()
 
     def changed(self) -> None:
-        """Plan soon: something has changed."""
+        """Plan soon: something has changed. In a flood of changes, one plan is for many of them."""
         if self._planned is None:
-            self._planned = self._loop.call_soon(self._plan)
+            self._planned = self._loop.call_at(self._planned_mono + _PLAN_EVERY_S, self._plan)
 
     def hold(self, uid: Uid, until: float | None) -> None:
         """Hold a user's queue, or everybody's, from now on (it is on disk already)."""
@@ -218,7 +222,7 @@ class Runner:
                 self.pool.halt(lease, _SET_ASIDE[task.state])
 
     def _plan(self) -> None:
-        self._planned = None
+        self._planned, self._planned_mono = None, self._loop.time()
         pool = self.pool
         if pool is None or not pool.ready:
             return
@@ -234,6 +238,7 @@ class Runner:
             users=self._users(pool, views),
             host_limit=hosts.limit,
             host_room=hosts.room(),
+            quick_limit=self._crew.limit(sum(1 for view in views if view.load and view.is_quick), time.monotonic()),
         )
         actions = plan(snapshot)
         wanted = [action.task_id for action in actions if isinstance(action, AssignTask | SpawnWorker)]
@@ -343,7 +348,7 @@ class Runner:
             self._host_timer = None
         end_mono = self.host_holds.next_end_mono()
         if end_mono is not None:
-            self._host_timer = self._loop.call_later(_delay(end_mono - time.monotonic()), self._host_is_open)
+            self._host_timer = self._loop.call_later(timer_delay(end_mono - time.monotonic()), self._host_is_open)
 
     def _host_is_open(self) -> None:
         self.host_holds.expire(time.monotonic())
@@ -353,7 +358,7 @@ class Runner:
     def _set_day_timer(self, now: float) -> None:
         """Plan again when the next day begins; now and then before that, since a clock may be set."""
         if self._day_timer is None:
-            self._day_timer = self._loop.call_later(_delay(next_day_at(now) - now), self._day_may_have_begun)
+            self._day_timer = self._loop.call_later(timer_delay(next_day_at(now) - now), self._day_may_have_begun)
 
     def _day_may_have_begun(self) -> None:
         self._day_timer = None
@@ -367,7 +372,7 @@ class Runner:
         now = time.time()
         ends = [until for until in self.holds.values() if until is not None and until > now]
         if ends:
-            self._hold_timer = self._loop.call_later(_delay(min(ends) - now), self._hold_ran_out)
+            self._hold_timer = self._loop.call_later(timer_delay(min(ends) - now), self._hold_ran_out)
 
     def _hold_ran_out(self) -> None:
         self._set_hold_timer()
@@ -379,7 +384,7 @@ class Runner:
             self._due_timer = None
         due = self._store.read.next_due()
         if due is not None:
-            self._due_timer = self._loop.call_later(_delay(due - time.time()), self._enqueue_due)
+            self._due_timer = self._loop.call_later(timer_delay(due - time.time()), self._enqueue_due)
 
     def _enqueue_due(self) -> None:
         self._due_timer = None
@@ -401,8 +406,3 @@ class Runner:
 
 def _active(until: float | None, now: float) -> bool:
     return until is None or until > now
-
-
-def _delay(seconds: float) -> float:
-    """Bound a timer: a clock that was set is noticed within minutes."""
-    return min(max(seconds, 0.0) + 0.001, _LONGEST_TIMER_S)

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.supervisor.crew import resting
 
 WaitingTask = tuple[TaskId, str]
 """A task and the host of its URL."""
@@ -26,13 +27,17 @@ WaitingTask = tuple[TaskId, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerView:
-    """A live worker: `load` is how many assignments it has, `room` how many it may have at once, and where it is."""
+    """A live worker: `load` is how many assignments it has, `room` how many it may have at once, and where it is.
+
+    `is_quick`: its assignments take milliseconds each.
+    """
 
     key: str
     uid: Uid
     load: int
     room: int
     hosts: Set[str] = frozenset()
+    is_quick: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,7 @@ class Snapshot:
     """What `plan` decides from; `leaving` counts workers that are on their way out but still there.
 
     `host_room` is how many connections are free on each host in use; on any other there are `host_limit`.
+    `quick_limit` is how many quick workers are worth having, see crew.
     """
 
     slots: int
@@ -65,6 +71,7 @@ class Snapshot:
     users: tuple[UserQueue, ...]
     host_limit: int = 1_000_000
     host_room: Mapping[str, int] = field(default_factory=dict)
+    quick_limit: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +142,12 @@ class _Board:
     started: Counter[Uid] = field(default_factory=Counter)
     busy_at: set[tuple[Uid, str]] = field(default_factory=set)
     short: Counter[str] = field(default_factory=Counter)
+    quick: Counter[Uid] = field(default_factory=Counter)
     actions: list[Action] = field(default_factory=list)
+
+    def is_quick_enough(self, uid: Uid) -> bool:
+        """Return whether a user's small files have workers enough: one more would take time from them."""
+        return self.quick[uid] > 0 and sum(self.quick.values()) >= self.snapshot.quick_limit
 
     def has_room(self, host: str) -> bool:
         return self.room.get(host, self.snapshot.host_limit) > 0
@@ -158,6 +170,7 @@ def plan(snapshot: Snapshot) -> list[Action]:
     for worker in snapshot.workers:
         if worker.load:
             board.busy_count[worker.uid] += 1
+            board.quick[worker.uid] += worker.is_quick
             board.busy_at.update((worker.uid, host) for host in worker.hosts)
         else:
             board.idle.setdefault(worker.uid, []).append(worker.key)
@@ -180,7 +193,7 @@ def _fill_slots(board: _Board, lines: dict[Uid, _Line]) -> None:
     while turns and board.free > 0:
         _, uid = heapq.heappop(turns)
         line = lines[uid]
-        if board.busy_count[uid] + board.reserved[uid] >= line.user.running_limit:
+        if board.busy_count[uid] + board.reserved[uid] >= line.user.running_limit or board.is_quick_enough(uid):
             continue
         if line.lacks_connections(board.started[uid]):
             board.short[line.user.key] += _startable(board, line)
@@ -280,8 +293,11 @@ def _hand_ahead(board: _Board, lines: dict[Uid, _Line]) -> None:
     """Fill the room of busy workers, evenly, so that small files need no round trip each."""
     awaited = _awaited_hosts(board, lines)
     fed = _fed(board, lines)
+    at_rest = resting([worker for worker in board.snapshot.workers if worker.load], board.snapshot.quick_limit)
     workers = [
-        worker for worker in board.snapshot.workers if worker.load and worker.room > worker.load and worker.uid in fed
+        worker
+        for worker in board.snapshot.workers
+        if worker.load and worker.room > worker.load and worker.uid in fed and worker.key not in at_rest
     ]
     rooms = {worker.key: worker.room - worker.load for worker in workers}
     hosts = {worker.key: set(worker.hosts) for worker in workers}

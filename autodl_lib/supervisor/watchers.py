@@ -16,11 +16,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from autodl_lib.contract.errors import Busy
+from autodl_lib.contract.states import SETTLED
 from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.store.listing import Page, Selection
 from autodl_lib.store.rows import Moved
 
 FLUSH_DELAY_S = 0.05
+_BEHIND_DELAY_S = 0.01
 PROGRESS_INTERVAL_S = 0.25
 MAX_DIRTY = 2000
 MAX_PER_USER = 64
@@ -34,13 +36,14 @@ class Subscription:
     """One follower, of user `owner`: of some tasks (`ids`), of all tasks of `uid`, or (both None) of all tasks.
 
     `walked`: too many have changed, so all are gone through, up to this number so far; those that were settled
-    before `walk_began` have not changed. `held`: nothing is sent yet.
+    before `walk_began` have not changed. `held`: nothing is sent yet. `ends`: only settled tasks are of interest.
     """
 
     owner: Uid
     ids: set[TaskId] | None
     uid: Uid | None
     progress: bool
+    ends: bool = False
     send: Callable[[list[Task]], None]
     writable: Callable[[], bool]
     dirty: dict[TaskId, None] = dataclasses.field(default_factory=dict)
@@ -125,6 +128,7 @@ class Watchers:
         if not self._subscriptions:
             return
         changed: dict[TaskId, None] = {}
+        settled: dict[TaskId, None] = {}
         of_user: dict[Uid, dict[TaskId, None]] = {}
         unnamed = False
         for move in moved:
@@ -133,10 +137,13 @@ class Watchers:
             else:
                 named = dict.fromkeys(move.ids)
                 changed.update(named)
+                if move.new in SETTLED:
+                    settled.update(named)
                 of_user.setdefault(move.uid, {}).update(named)
         for subscription in self._subscriptions:
             if subscription.ids is not None:
-                subscription.note(subscription.ids if unnamed else subscription.ids & changed.keys())
+                of_interest = settled if subscription.ends else changed
+                subscription.note(subscription.ids if unnamed else subscription.ids & of_interest.keys())
             else:
                 subscription.note(changed if subscription.uid is None else of_user.get(subscription.uid, ()))
             self._schedule(subscription)
@@ -148,8 +155,9 @@ class Watchers:
     def _schedule(self, subscription: Subscription) -> None:
         idle = subscription.flush is None and not subscription.held
         if idle and subscription.has_news and subscription.writable():
-            # The first change after a quiet time goes out at once, a burst in bundles.
-            due_mono = subscription.flushed_mono + FLUSH_DELAY_S
+            # The first change after a quiet time goes out at once, a burst in bundles, one soon after the other.
+            is_behind = len(subscription.dirty) >= _CHUNK
+            due_mono = subscription.flushed_mono + (_BEHIND_DELAY_S if is_behind else FLUSH_DELAY_S)
             subscription.flush = self._loop.call_at(due_mono, self._flush, subscription)
 
     def _flush(self, subscription: Subscription) -> None:

@@ -41,6 +41,7 @@ MAX_REPORTS_PER_LEASE = 200
 PROGRESS_PER_S = 10
 PROGRESS_BURST = 200
 MAX_ROOM = 128
+QUICK_PACE_S = 0.01
 ROOM_HORIZON_S = 0.3
 """How much work, by a worker's recent pace, is handed to it ahead."""
 
@@ -100,6 +101,7 @@ class Worker:
         self._progress_mono = time.monotonic()
         self._pace_s = 2 * ROOM_HORIZON_S
         self._last_end_mono = 0.0
+        self._visible: Lease | None = None
         self._orders = orders
         self._outbox = bytearray()
         self._waiting = False
@@ -110,6 +112,13 @@ class Worker:
     def pid(self) -> int:
         """The process's id."""
         return self.process.pid or 0
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether its recent assignments took milliseconds, and the present one does not take longer."""
+        visible = self._visible
+        is_busy_long = visible is not None and visible.phase is LeasePhase.STARTED
+        return self._pace_s <= QUICK_PACE_S and not is_busy_long
 
     @property
     def room(self) -> int:
@@ -154,6 +163,8 @@ class Worker:
         if report.type == "halted" and not lease.halting and not self.retiring:
             raise ReportRefused("halted without an order to")
         lease.phase = phase
+        if phase is LeasePhase.STARTED:
+            self._visible = lease
         return lease
 
     def _charge(self, report: Report, lease: Lease) -> None:

@@ -40,7 +40,7 @@ def _get(session: Session, quiet: bool, **values: Any) -> int:
     ids = _queue(session, requests)
     display: Display = Silent() if quiet or session.json else choose_display(progress=True, failures=False)
     try:
-        outcome = follow(session, Wanted(ids=tuple(ids), patient=True), display)
+        outcome = follow(session, Wanted(ids=tuple(ids), patient=True, ends=quiet or session.json), display)
     except KeyboardInterrupt:
         display.close()
         complain(

@@ -32,7 +32,7 @@ def commands() -> dict[str, click.Command]:
 
 def _wait(session: Session, ids: tuple[int, ...], timeout_s: float | None) -> int:
     display: Display = Silent() if session.json else Lines(starts=False, progress=False, failures=False)
-    wanted = Wanted(ids=tuple(dict.fromkeys(ids)), progress=False, timeout_s=timeout_s)
+    wanted = Wanted(ids=tuple(dict.fromkeys(ids)), progress=False, ends=not session.json, timeout_s=timeout_s)
     outcome = follow(session, wanted, display)
     if session.json:
         say_json({"tasks": [to_json(task) for task in outcome.tasks]})

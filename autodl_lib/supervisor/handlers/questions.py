@@ -108,10 +108,16 @@ async def watch(call: Call, request: Watch) -> Watching:
         ids = {task.id for task in await call.visible_all(request.ids)}
 
     def send(changed: list[Task]) -> None:
-        call.send_tasks([shown(call, task) for task in changed])
+        call.send_tasks([shown(call, task) for task in changed if task.state in SETTLED or not request.ends])
 
     subscription = Subscription(
-        owner=call.caller.uid, ids=ids, uid=uid, progress=request.progress, send=send, writable=call.writable
+        owner=call.caller.uid,
+        ids=ids,
+        uid=uid,
+        progress=request.progress and not request.ends,
+        ends=request.ends,
+        send=send,
+        writable=call.writable,
     )
     call.subscribe(subscription)
     try:
