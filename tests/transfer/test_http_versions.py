@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from outcomes import arrival, failure, outcome
+from support.caddy import Caddy
 from support.certificates import Certificates
 from support.misbehaving_server import Case, MisbehavingServer
 from support.server_process import public_folder, running
@@ -31,6 +32,15 @@ def tls() -> Iterator[TlsNginx]:
         running(lambda own: TlsNginx(own, Certificates(folder))) as server,
     ):
         (server.files / "f").write_bytes(BODY)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def caddy() -> Iterator[Caddy]:
+    with (
+        public_folder() as folder,
+        running(lambda own: Caddy(own, Certificates(folder))) as server,
+    ):
         yield server
 
 
@@ -68,14 +78,43 @@ def test_without_tls_it_is_http_1_1(
     assert "upgrade" not in server.requests[0].headers
 
 
-def test_http_3_is_used_where_libcurl_has_it_and_else_refused_in_words(
+def test_http_3_is_spoken_where_libcurl_has_it_and_else_refused_in_words(
+    caddy: Caddy, worker: WorkerHarness, folder: Path
+) -> None:
+    (caddy.files / "f").write_bytes(BODY)
+    options = {"ca_file": caddy.ca_file, "http_version": HttpVersion.HTTP_3}
+    if speaks_http_3():
+        assert arrival(worker, f"{caddy.url}/f", folder, **options) == BODY
+        assert caddy.protocols("f") == ["HTTP/3.0"]
+    else:
+        failed = failure(worker, f"{caddy.url}/f", folder, **options)
+        assert failed.code is FailureCode.BAD_URL
+        assert "HTTP/3" in failed.message
+
+
+def test_a_server_without_http_3_is_asked_in_the_newest_that_it_has(
     tls: TlsNginx, worker: WorkerHarness, folder: Path
 ) -> None:
     options = {"ca_file": tls.ca_file, "http_version": HttpVersion.HTTP_3}
-    if speaks_http_3():  # nginx here does not speak it, so the older one is what is left
+    if speaks_http_3():
         assert isinstance(outcome(worker, f"{tls.url}/f", folder, **options), Finished)
         assert tls.fetch_of("f").protocol == "HTTP/2.0"
     else:
-        failed = failure(worker, f"{tls.url}/f", folder, **options)
-        assert failed.code is FailureCode.BAD_URL
-        assert "HTTP/3" in failed.message
+        assert failure(worker, f"{tls.url}/f", folder, **options).code is FailureCode.BAD_URL
+
+
+@pytest.mark.parametrize("version", list(HttpVersion))
+def test_a_large_file_and_one_that_goes_on_are_right_in_every_version(
+    caddy: Caddy, worker: WorkerHarness, folder: Path, version: HttpVersion
+) -> None:
+    if version is HttpVersion.HTTP_3 and not speaks_http_3():
+        version = HttpVersion.AUTO
+    body = os.urandom(40_000_000)
+    (caddy.files / version).write_bytes(body)
+    (folder / "begun").write_bytes(body[:30_000_000])
+    options = {"ca_file": caddy.ca_file, "http_version": version}
+    assert arrival(worker, f"{caddy.url}/{version}", folder, **options) == body
+    begun = str(folder / "begun")
+    assert arrival(worker, f"{caddy.url}/{version}", folder, continue_from=begun, **options) == body
+    spoken = {"auto": "HTTP/2.0", "1.1": "HTTP/1.1", "2": "HTTP/2.0", "3": "HTTP/3.0"}[version]
+    assert set(caddy.protocols(version)) == {spoken}
