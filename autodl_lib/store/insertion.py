@@ -17,13 +17,15 @@ from autodl_lib.store.numbering import Numbering
 from autodl_lib.store.rows import Actor, Moved, NewTasks, columns_of, options_to_text
 from autodl_lib.store.statements import SQL
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
 
 def insert_tasks(connection: sqlite3.Connection, numbering: Numbering, lot: NewTasks, actor: Actor | None) -> Moved:
     """Queue tasks, with a row of history each, and return what was queued; their numbers ascend."""
     ids = numbering.take(lot.uid, len(lot.urls))
     state, want = (TaskState.PAUSED, Want.PAUSE) if lot.paused else (TaskState.ENQUEUED, Want.RUN)
     bound = {
-        "rows": json.dumps(list(zip(ids, lot.urls, lot.hosts, strict=True)), ensure_ascii=False),
+        "rows": _ENCODER.encode(list(zip(ids, lot.urls, lot.hosts, strict=True))),
         "ids": json.dumps(ids),
         "uid": lot.uid,
         "owner": lot.owner,

@@ -180,7 +180,7 @@ def columns_of(actor: Actor | None) -> dict[str, int | str | None]:
 
 def options_to_text(options: TransferOptions) -> str:
     """Return options as the queue keeps them: JSON of what is no default."""
-    if options == NO_OPTIONS:
+    if options is NO_OPTIONS or options == NO_OPTIONS:
         return "{}"
     defaults = to_json(NO_OPTIONS)
     return json.dumps({name: value for name, value in to_json(options).items() if value != defaults[name]})

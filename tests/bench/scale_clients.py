@@ -80,6 +80,15 @@ class Wire:
         """Send bytes as they are."""
         self._socket.sendall(data)
 
+    def call(self, method: str, **params: Any) -> Any:
+        """Ask one thing, and wait for the answer for as long as it takes."""
+        self.send(request(1, method, **params))
+        while "id" not in (answer := json.loads(self.read_line())):
+            pass
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["result"]
+
     def read_line(self) -> bytes:
         """Return the next line."""
         line = self._lines.readline()

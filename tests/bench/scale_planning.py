@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,6 @@ from autodl_lib.supervisor.user_limits import UserLimits
 
 _WORKERS = 10
 _TIMES = 60
-_ROOM = 128
 
 
 @dataclass(slots=True)
@@ -50,11 +50,8 @@ class _Pool:
     def leases_of(self, _: Uid) -> list[Any]:
         return []
 
-    def leased_by(self, _: Uid) -> int:
-        return 0
-
-    def leased_by_user(self) -> dict[Uid, int]:
-        return {}
+    def leased_by_user(self) -> Counter[Uid]:
+        return Counter()
 
     def is_live(self, _: str) -> bool:
         return True
@@ -101,7 +98,7 @@ async def _measure(daemon: Daemon, users: list[User]) -> dict[str, float]:
         pictures = {
             "all places free": _Pool(()),
             "one place free": _Pool(_busy(users, 1)[1:]),
-            "none free, workers take more ahead": _Pool(_busy(users[:1], _ROOM)),
+            "none free, each worker takes two more ahead": _Pool(_busy(users[:1], 3)),
             "its host is full": _full(_Pool(_busy(users, 1)[1:])),
         }
         return {name: _time(runner, pool) for name, pool in pictures.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.queues import all_tasks, new_task, open_store
+from support.queues import all_tasks, new_task, new_tasks, open_store
 
 from autodl_lib.contract.errors import NoSuchTask, StoreUnusable, WrongState
 from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want
@@ -313,5 +313,79 @@ def test_only_tasks_that_wait_for_the_network_are_due_when_it_is_back(tmp_path: 
         assert await store.write(lambda transaction: transaction.enqueue_network_down(10)) == 0
         states = [task.state.value for task in all_tasks(store)]
         assert states == ["enqueued", "retrying", "enqueued", "retrying", "enqueued"]
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_a_step_of_clear_drops_what_would_run_next_and_nothing_that_came_later(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        lots = [new_task(priority=priority) for priority in (0, 5, 0, 5, 0)]
+        await store.write(lambda transaction: transaction.insert([*lots, new_task(uid=Uid(7))]))
+        last = await store.write(lambda transaction: transaction.last_clearable(Uid(1000)))
+        assert last == 5
+        await store.write(lambda transaction: transaction.insert([new_task(priority=9)]))
+
+        async def clear() -> list[int]:
+            scope = Clearing(last=last, leased={TaskId(3)}, limit=3)
+            await store.write(lambda transaction: transaction.clear(Uid(1000), scope))
+            return [task.id for task in all_tasks(store) if task.state is TaskState.CLEARED]
+
+        assert await clear() == [1, 2, 4]
+        assert await clear() == [1, 2, 4, 5]
+        assert await clear() == [1, 2, 4, 5], "one is with a worker, one came later, one is another user's"
+        assert [entry.event for entry in store.read.log(TaskId(4))] == ["add", "clear"]
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_many_tasks_move_together_or_not_at_all(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        ids = await store.write(lambda transaction: transaction.insert([new_task(uid=Uid(u)) for u in (1, 2, 1)]))
+        await store.write(lambda transaction: transaction.apply(ids[1], Change(event=TaskEvent.START)))
+        await store.write(lambda transaction: transaction.apply(ids[2], Change(event=TaskEvent.CANCEL)))
+        cancel = Change(event=TaskEvent.CANCEL)
+        with pytest.raises(WrongState, match=f"task {ids[2]} is cancelled"):
+            await store.write(lambda transaction: transaction.apply_all(ids, cancel))
+        with pytest.raises(NoSuchTask):
+            await store.write(lambda transaction: transaction.apply_all([ids[0], TaskId(99)], cancel))
+        states = [task.state.value for task in all_tasks(store)]
+        assert states == ["enqueued", "downloading", "cancelled"]
+        moves: list[Any] = []
+        store.listen(moves.extend)
+        await store.write(lambda transaction: transaction.apply_all(ids[:2], cancel))
+        assert {(move.ids, move.uid, move.old) for move in moves} == {
+            ((ids[0],), 1, TaskState.ENQUEUED),
+            ((ids[1],), 2, TaskState.DOWNLOADING),
+        }
+        assert [task.state for task in all_tasks(store)] == [TaskState.CANCELLED] * 3
+        assert all(task.finished_at is not None for task in all_tasks(store))
+        assert [entry.event for entry in store.read.log(ids[1])] == ["add", "start", "cancel"]
+        assert store.counters.of(None)[TaskState.CANCELLED] == 3
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_tasks_that_are_added_together_lie_together_whatever_their_numbers(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        for uid in (1, 2, 1, 2):
+            lot = new_tasks([("http://host/x", "host:80")] * 50, uid=Uid(uid))
+            await store.write(lambda transaction, lot=lot: transaction.insert([lot]))  # type: ignore[misc]
+        connection = sqlite3.connect(tmp_path / "queue.db")
+        uids = [uid for (uid,) in connection.execute("SELECT uid FROM task ORDER BY rowid")]
+        connection.close()
+        assert uids == [1] * 50 + [2] * 50 + [1] * 50 + [2] * 50
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_what_is_due_is_found_before_what_waits_and_after_what_a_wrong_clock_postponed(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        ids = await store.write(lambda transaction: transaction.insert([new_task() for _ in range(4)]))
+        for task_id, retry_at in zip(ids, (10.0, 500.0, 20.0, 9000.0), strict=True):
+            start, postpone = Change(event=TaskEvent.START), Change(event=TaskEvent.POSTPONE, retry_at=retry_at)
+            await store.write(lambda t, i=task_id, a=start, b=postpone: t.apply(i, a, b))  # type: ignore[misc]
+        assert await store.write(lambda transaction: transaction.enqueue_due(100.0, 1000.0, 10)) == 3
+        states = [task.state.value for task in all_tasks(store)]
+        assert states == ["enqueued", "retrying", "enqueued", "enqueued"]
 
     with_store(tmp_path / "queue.db", work)

@@ -46,32 +46,19 @@ SET state = :new_state,
     finished_at = :finished_at
 WHERE id = :id AND state = :old_state
 
--- The same for many tasks.
+-- The same for many tasks, of which nothing else is known: an index on what is not named here stays as it is.
 -- name: apply_all
 UPDATE task
 SET state = :new_state,
     want = COALESCE(:want, want),
-    url = CASE WHEN :new_state = 'finished' THEN redact_url(url) ELSE COALESCE(:url, url) END,
-    host = COALESCE(:host, host),
-    headers = COALESCE(:headers, headers),
-    options = COALESCE(:options, options),
-    dir = COALESCE(:dir, dir),
-    name = COALESCE(:name, name),
-    part = CASE WHEN :forget_part THEN NULL ELSE COALESCE(:part, part) END,
-    dest = COALESCE(:dest, dest),
     inode = CASE WHEN :keep_identity THEN inode END,
     part_size_bytes = CASE WHEN :keep_identity THEN part_size_bytes END,
     mtime_ns = CASE WHEN :keep_identity THEN mtime_ns END,
-    bytes_done = COALESCE(:bytes_done, bytes_done),
-    bytes_total = COALESCE(:bytes_total, bytes_total),
-    attempts = attempts + :attempts,
     streak = COALESCE(:streak, streak),
-    stuck_since = CASE WHEN :keep_stuck THEN COALESCE(:stuck_since, stuck_since) ELSE :stuck_since END,
-    http_status = COALESCE(:http_status, http_status),
-    error_code = CASE WHEN :keep_error THEN error_code ELSE :error_code END,
-    error_message = CASE WHEN :keep_error THEN error_message ELSE :error_message END,
-    retry_at = :retry_at,
-    started_at = COALESCE(:started_at, started_at),
+    stuck_since = CASE WHEN :keep_stuck THEN stuck_since END,
+    error_code = CASE WHEN :keep_error THEN error_code END,
+    error_message = CASE WHEN :keep_error THEN error_message END,
+    retry_at = NULL,
     finished_at = :finished_at
 WHERE id IN (SELECT value FROM json_each(:ids)) AND state = :old_state
 
@@ -101,8 +88,8 @@ SELECT id, limit_rate_bps FROM task WHERE id IN (SELECT value FROM json_each(?))
 UPDATE task SET part = NULL, inode = NULL, part_size_bytes = NULL, mtime_ns = NULL WHERE id = ?
 
 -- name: last_clearable
-SELECT MAX(COALESCE((SELECT MAX(id) FROM task WHERE uid = :uid AND state = 'enqueued'), 0),
-           COALESCE((SELECT MAX(id) FROM task WHERE uid = :uid AND state = 'retrying'), 0))
+SELECT MAX(COALESCE((SELECT MAX(id) FROM task INDEXED BY task_by_state WHERE uid = :uid AND state = 'enqueued'), 0),
+           COALESCE((SELECT MAX(id) FROM task INDEXED BY task_by_state WHERE uid = :uid AND state = 'retrying'), 0))
 
 -- name: clearable
 SELECT id FROM task INDEXED BY task_waiting
@@ -175,8 +162,11 @@ WHERE uid = ? AND host = ? AND state = 'enqueued' AND want = 'run' ORDER BY prio
 
 -- name: waiting_before
 SELECT COUNT(*) FROM (
-    SELECT 1 FROM task WHERE uid = :uid AND state = 'enqueued'
-    AND (priority > :priority OR (priority = :priority AND id < :id)) LIMIT 10000)
+    SELECT 1 FROM task INDEXED BY task_waiting WHERE uid = :uid AND state = 'enqueued' AND priority > :priority
+    UNION ALL
+    SELECT 1 FROM task INDEXED BY task_waiting
+    WHERE uid = :uid AND state = 'enqueued' AND priority = :priority AND id < :id
+    LIMIT 10000)
 
 -- name: leftovers
 SELECT uid, id, dir, part FROM task

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import fields
+from operator import attrgetter
 
 from autodl_lib.contract.errors import InvalidParams, QueueFull
 from autodl_lib.contract.replies import Ids
 from autodl_lib.contract.requests import MAX_COPIES_LENGTH, Add
 from autodl_lib.contract.states import TaskState
-from autodl_lib.contract.transfer_options import TransferOptions
+from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
 from autodl_lib.contract.urls import check_url
 from autodl_lib.store.rows import NewTasks, options_to_text
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.handlers.option_checks import check_label, check_options, check_path
 
 _WAITING_STATES = (TaskState.ENQUEUED, TaskState.RETRYING, TaskState.PAUSED)
+
+_NAMES = tuple(field.name for field in fields(TransferOptions))
+_values_of = attrgetter(*_NAMES)
+_DEFAULTS = _values_of(NO_OPTIONS)
 
 MAX_HEADERS_LENGTH = 32768
 
@@ -87,7 +92,9 @@ def _lot(call: Call, request: Add, options: TransferOptions, hosts: list[str]) -
 
 def options_of(request: Add) -> TransferOptions:
     """Return the part of a request that the worker obeys."""
-    return TransferOptions(**{field.name: getattr(request, field.name) for field in fields(TransferOptions)})
+    values = _values_of(request)
+    # Most tasks have none: those all share the same ones.
+    return NO_OPTIONS if values == _DEFAULTS else TransferOptions(**dict(zip(_NAMES, values, strict=True)))
 
 
 def _check(request: Add, options: TransferOptions) -> None:
@@ -102,7 +109,8 @@ def _check(request: Add, options: TransferOptions) -> None:
             raise InvalidParams("a header is one line such as 'Accept: text/plain'")
     if request.label is not None:
         check_label(request.label)
-    check_options(options, urls_num=len(request.urls))
+    if options is not NO_OPTIONS:
+        check_options(options, urls_num=len(request.urls))
     headers_length = sum(map(len, request.headers))
     if headers_length > MAX_HEADERS_LENGTH:
         raise InvalidParams(f"the headers are over {MAX_HEADERS_LENGTH} characters long")
