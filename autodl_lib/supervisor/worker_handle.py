@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import secrets
 import signal
@@ -162,10 +163,19 @@ class Worker:
             raise ReportRefused("current, though what is newer was not asked for")
         if report.type == "halted" and not lease.halting and not self.retiring:
             raise ReportRefused("halted without an order to")
+        if report.type == "returned":
+            self._take_back(lease)
         lease.phase = phase
         if phase is LeasePhase.STARTED:
             self._visible = lease
         return lease
+
+    def _take_back(self, lease: Lease) -> None:
+        """What it did not begin goes back; nothing more is handed to it ahead, or that would come back at once."""
+        earlier = itertools.takewhile(lambda other: other is not lease, self.leases.values())
+        if all(other.phase is LeasePhase.ENDED for other in earlier):
+            raise ReportRefused("returned, though nothing is before it")
+        self._pace_s = 2 * ROOM_HORIZON_S
 
     def _charge(self, report: Report, lease: Lease) -> None:
         """Bound what a worker says: some reports an assignment, and progress by the second."""

@@ -133,6 +133,12 @@ def yielded_unasked(liar: Liar) -> None:
 
 
 @lie
+def returned_though_alone(liar: Liar) -> None:
+    """To be given it again, and again."""
+    liar.say(liar.report("returned"))
+
+
+@lie
 def bound_twice(liar: Liar) -> None:
     liar.say({"type": "bound", "lease": liar.key})
 
