@@ -4,12 +4,13 @@ from __future__ import annotations
 
 
 def main() -> int:
-    """Run the command line with this process's arguments."""
+    """Run the command line with this process's arguments; returns after a daemon only, else the process ends here."""
     import sys
 
-    from autodl_lib.cli.main import run
+    from autodl_lib.cli.main import leave, run
 
-    return run(sys.argv[1:], entry=__file__, run_daemon=_run_daemon)
+    status = run(sys.argv[1:], entry=__file__, run_daemon=_run_daemon)
+    return status if "autodl_lib.supervisor.main" in sys.modules else leave(status)
 
 
 def _run_daemon(

@@ -13,6 +13,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -44,6 +45,16 @@ def run(arguments: Sequence[str], *, entry: str, run_daemon: RunDaemon) -> int:
         return status
     except BaseException as error:  # noqa: BLE001
         return _report(error)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once: to take the interpreter apart takes a tenth of what a small command does."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):  # nobody reads it, or it is closed
+            status = status or 1
+    os._exit(status)
 
 
 class CommandGroup(click.Group):
