@@ -22,20 +22,21 @@ class Loss:
     reason: str
 
 
-def losses_of(leases: list[Lease], status: int, *, was_retiring: bool) -> list[Loss]:
+def losses_of(leases: list[Lease], status: int, *, was_retiring: bool, was_bound: bool) -> list[Loss]:
     """Return the losses of one worker's end, by its exit status (below 0: a signal).
 
     One that was told to go is nobody's fault, and neither is one that found no report queue. Otherwise the
-    task that was under way, else the oldest one, may be what killed it.
+    task that was under way, else the oldest one, may be what killed it. `was_bound`: it had reported for duty, so
+    that its exit status is the word of code that the network may have touched, and says nothing.
     """
-    forgiven = was_retiring or status == EXIT_NO_QUEUE
+    forgiven = was_retiring or (status == EXIT_NO_QUEUE and not was_bound)
     blamed = min(leases, key=lambda lease: (lease.phase is not LeasePhase.STARTED, lease.begun_mono), default=None)
     return [
         Loss(
             lease=lease,
             blamed=not forgiven and lease is blamed,
-            no_account=status == EXIT_NO_ACCOUNT,
-            reason=reason_of(status),
+            no_account=status == EXIT_NO_ACCOUNT and not was_bound,
+            reason=f"exited with status {status}" if was_bound and status >= 0 else reason_of(status),
         )
         for lease in leases
     ]

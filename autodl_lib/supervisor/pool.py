@@ -430,10 +430,11 @@ class Pool:
         del self._workers[worker.key]
         status = await self._starter.exit_status(worker.process)
         await self._starter.end_orphans()
+        was_bound = worker.state is not WorkerState.SPAWNED
         worker.release()
         leases = [lease for lease in worker.leases.values() if lease.phase is not LeasePhase.ENDED]
         if leases:
-            losses = losses_of(leases, status, was_retiring=was_retiring)
+            losses = losses_of(leases, status, was_retiring=was_retiring, was_bound=was_bound)
             if any(loss.blamed for loss in losses):
                 logger.warning(
                     "worker %d of uid %d was lost: %s",

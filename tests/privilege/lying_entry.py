@@ -390,6 +390,17 @@ def ends_well(_liar: Liar) -> None:
 
 
 @lie
+def ends_as_if_there_were_no_queue(_liar: Liar) -> None:
+    """Which is no fault of a task, that would be tried again at once, for ever."""
+    os._exit(69)
+
+
+@lie
+def ends_as_if_there_were_no_account(_liar: Liar) -> None:
+    os._exit(67)
+
+
+@lie
 def kills_itself(_liar: Liar) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -44,6 +44,8 @@ PROBES = {"looks_around", "asks_the_daemon", "tells_its_environment", "forges_th
 
 LEAVES_BY_ITSELF = {
     "ends_well",
+    "ends_as_if_there_were_no_queue",
+    "ends_as_if_there_were_no_account",
     "kills_itself",
     "leaves_a_child",
     "child_speaks_for_it",
