@@ -2,6 +2,7 @@
 
 Runs as: the supervisor.  Talks to: sqlite3.
 Invariants: what can't be used is refused with a sentence, and never replaced by a new, empty one.
+How it fails: who reads gets StoreUnusable, and the store hears of it.
 Durability: WAL with synchronous=FULL, so a commit that has returned survives a power cut.
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn, Self
 
 from autodl_lib.contract.errors import StoreUnusable
 from autodl_lib.contract.urls import redact_url
@@ -49,9 +52,20 @@ def open_database(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """Open a second connection that only reads; it sees what has been committed."""
-    connection = _connect(path)
+def open_reader(path: Path, on_error: Callable[[StoreUnusable], None] = lambda _: None) -> sqlite3.Connection:
+    """Open a second connection that only reads; it sees what has been committed.
+
+    What fails raises StoreUnusable, and tells `on_error` before that.
+    """
+    connection = sqlite3.connect(
+        path,
+        timeout=_BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        factory=_ReadConnection,
+    )
+    connection.refuse = lambda error: _refuse(path, error, on_error)
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA cache_size = -8192")
     return connection
@@ -61,6 +75,65 @@ def database_tag(connection: sqlite3.Connection) -> str:
     """Return the random word that tells this queue from every other, as part of its tasks' tags."""
     row = connection.execute(SQL["database_tag"]).fetchone()
     return str(row[0])
+
+
+_HOPELESS = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PROTOCOL})
+
+
+def is_hopeless(error: BaseException) -> bool:
+    """Tell whether what a database says won't pass for this connection: it is damaged, gone, or its locks are stuck."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _HOPELESS or code == sqlite3.SQLITE_READONLY_DBMOVED
+
+
+def refusal_of(path: Path, error: Exception) -> StoreUnusable:
+    """Return the sentence for an error of the database, or of the file system below it."""
+    return StoreUnusable(_refusal(path, error))
+
+
+def _refuse(path: Path, error: sqlite3.Error, on_error: Callable[[StoreUnusable], None]) -> NoReturn:
+    refusal = refusal_of(path, error)
+    on_error(refusal)
+    raise refusal from None
+
+
+class _ReadConnection(sqlite3.Connection):
+    """A connection whose errors are StoreUnusable."""
+
+    refuse: Callable[[sqlite3.Error], NoReturn]
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        return self.cursor(_ReadCursor).execute(*arguments)
+
+
+class _ReadCursor(sqlite3.Cursor):
+    """A statement is run by `execute` up to its first row, and by what fetches from there on."""
+
+    connection: _ReadConnection
+
+    def execute(self, *arguments: Any) -> Self:
+        try:
+            return super().execute(*arguments)
+        except sqlite3.Error as error:
+            self.connection.refuse(error)
+
+    def fetchone(self) -> Any:
+        try:
+            return super().fetchone()
+        except sqlite3.Error as error:
+            self.connection.refuse(error)
+
+    def fetchall(self) -> list[Any]:
+        try:
+            return super().fetchall()
+        except sqlite3.Error as error:
+            self.connection.refuse(error)
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except sqlite3.Error as error:
+            self.connection.refuse(error)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from autodl_lib.contract.errors import StoreUnusable
 from autodl_lib.store.counters import Counters
 from autodl_lib.store.database import database_tag, open_database, open_reader
 from autodl_lib.store.numbering import Numbering, random_draw
 from autodl_lib.store.reader import Reader
 from autodl_lib.store.rows import Moved
 from autodl_lib.store.transaction import Transaction
-from autodl_lib.store.writer import Writer
+from autodl_lib.store.writer import Heed, Writer
 
 T = TypeVar("T")
 
@@ -35,11 +36,14 @@ class Store:
         """
         connection = open_database(path)
         self.tag = database_tag(connection)
-        self.read = Reader(open_reader(path))
+        self.on_broken: Callable[[StoreUnusable], None] = lambda _: None
+        """Called, maybe more than once, when the queue can't be read, or can never be written again."""
+        self.read = Reader(open_reader(path, self._broken))
         self.counters = Counters(self.read.counts())
         self._listeners: list[Callable[[list[Moved]], None]] = []
         numbering = Numbering(connection, separate=separate_numbers, draw=random_draw)
-        self._writer = Writer(connection, asyncio.get_running_loop(), self._committed, numbering)
+        heed = Heed(committed=self._committed, broken=self._broken)
+        self._writer = Writer(connection, path, heed, numbering)
 
     def write(self, run: Callable[[Transaction], T]) -> asyncio.Future[T]:
         """Run `run` in the next transaction; see Writer.submit for what the future raises."""
@@ -53,6 +57,9 @@ class Store:
         """Finish what was submitted, and close; blocks for a commit."""
         self._writer.close()
         self.read.close()
+
+    def _broken(self, error: StoreUnusable) -> None:
+        self.on_broken(error)
 
     def _committed(self, moved: list[Moved]) -> None:
         self.counters.record(moved)

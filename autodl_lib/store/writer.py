@@ -3,7 +3,8 @@
 Runs as: the supervisor, on a thread of its own.  Talks to: sqlite3, and the event loop through futures.
 Invariants: jobs run in the order they were submitted; a job's future is resolved only after the commit
 that holds it has returned; a job that raises has changed nothing.
-How it fails: when a commit fails, every job of the batch gets StoreUnusable, and nothing of it is kept.
+How it fails: when a commit fails, every job of the batch gets StoreUnusable, and nothing of it is kept. A database
+that is damaged, or whose files are not where they were, will not be written any more: who listens hears of that.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from autodl_lib.contract.errors import AutodlError, InternalError, StoreUnusable
+from autodl_lib.store.database import is_hopeless, refusal_of
 from autodl_lib.store.numbering import Numbering
 from autodl_lib.store.rows import Moved
 from autodl_lib.store.transaction import Transaction
@@ -38,19 +42,30 @@ class _Job:
     future: asyncio.Future[Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heed:
+    """Who hears, on the loop's thread, what commits have changed, and that there will be no more of them."""
+
+    committed: Callable[[list[Moved]], None]
+    broken: Callable[[StoreUnusable], None]
+
+
 class Writer:
     """Owns the writing connection; `submit` from the loop, `close` at the end."""
 
     def __init__(
         self,
         connection: sqlite3.Connection,
-        loop: asyncio.AbstractEventLoop,
-        on_commit: Callable[[list[Moved]], None],
+        path: Path,
+        heed: Heed,
         numbering: Numbering,
     ) -> None:
+        """Begin; on the loop's thread."""
         self._connection = connection
-        self._loop = loop
-        self._on_commit = on_commit
+        self._path = path
+        self._place = _place_of(path)
+        self._loop = asyncio.get_running_loop()
+        self._heed = heed
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._numbering = numbering
         self._has_log = True
@@ -109,16 +124,30 @@ class Writer:
             connection.execute("BEGIN IMMEDIATE")
             for job in batch:
                 outcomes.append(self._run(job, transaction))
+            if _place_of(self._path) != self._place:
+                raise FileNotFoundError(self._path)
             connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             with contextlib.suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            refusal = StoreUnusable(f"the queue can't be written: {error}")
-            refusal.__cause__ = error
+            refusal = self._refusal(error)
             outcomes = [(job.future, None, refusal) for job in batch]
             transaction.moved = []
         self._loop.call_soon_threadsafe(self._deliver, outcomes, transaction.moved)
+
+    def _refusal(self, error: Exception) -> StoreUnusable:
+        """Return what the jobs of a commit that failed are told."""
+        if isinstance(error, FileNotFoundError):
+            refusal = StoreUnusable(f"the queue {self._path} was moved or removed while it was in use")
+        elif is_hopeless(error):
+            refusal = refusal_of(self._path, error)
+        else:
+            refusal = StoreUnusable(f"the queue can't be written: {error}")
+            refusal.__cause__ = error
+            return refusal
+        self._loop.call_soon_threadsafe(self._heed.broken, refusal)
+        return refusal
 
     def _run(self, job: _Job, transaction: Transaction) -> tuple[asyncio.Future[Any], Any, BaseException | None]:
         moved = len(transaction.moved)
@@ -147,7 +176,9 @@ class Writer:
     ) -> None:
         try:
             if moved:
-                self._on_commit(moved)
+                self._heed.committed(moved)
+        except StoreUnusable as error:
+            logger.error("%s", error, extra={"event": "store_unusable"})
         except Exception:  # who listens may fail; who waits must hear all the same
             logger.exception("internal error after a commit", extra={"event": "defect"})
         for future, result, failure in outcomes:
@@ -158,3 +189,12 @@ class Writer:
             else:
                 future.set_exception(failure)
                 future.exception()  # who submitted it may have gone; that is no warning's matter
+
+
+def _place_of(path: Path) -> tuple[int, int, int]:
+    """Return which file has the database's name, and which its log's: commits to others would be lost with them.
+
+    Raises: FileNotFoundError.
+    """
+    database, log = os.stat(path), os.stat(f"{path}-wal")
+    return database.st_dev, database.st_ino, log.st_ino

@@ -16,9 +16,10 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autodl_lib import __version__
-from autodl_lib.contract.errors import AutodlError
+from autodl_lib.contract.errors import AutodlError, InternalError
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import PENDING, TaskState
 from autodl_lib.contract.task import Uid
@@ -72,6 +73,9 @@ class Daemon:
         self._stop = asyncio.Event()
         settings = setup.settings
         self._store = Store(setup.state_dir / DATABASE, separate_numbers=os.geteuid() == 0)
+        self._store.on_broken = self._give_up
+        self._failure: AutodlError | None = None
+        self._loop.set_exception_handler(_explain)
         self._users = UserLimits(settings)
         number = number_at_start(self._store.read, setup.max_tasks_num, settings.max_tasks_num)
         self._runner = Runner(self._store, settings, number, self._users)
@@ -123,6 +127,15 @@ class Daemon:
             await asyncio.wait([starting], timeout=STOP_TIMEOUT_S)
             starting.cancel()
             await self._close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _give_up(self, failure: AutodlError) -> None:
+        """The queue is broken: nothing can be promised any more, and another start may find it whole, or say more."""
+        if self._failure is None:
+            self._failure = failure
+            logger.error("%s; autodl stops", failure, extra={"event": "store_broken"})
+            self._stop.set()
 
     async def _learn_accounts(self, uids: list[Uid]) -> None:
         """Look up who has tasks: limits are by name and group."""
@@ -219,6 +232,15 @@ class Daemon:
         await self._listener.close()
         self._store.close()
         logger.info("autodl has stopped in %.1f s", time.monotonic() - began, extra={"event": "stopped"})
+
+
+def _explain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what escaped from a callback: a sentence where it is one of our errors, else a defect in full."""
+    error = context.get("exception")
+    if isinstance(error, AutodlError) and not isinstance(error, InternalError):
+        logger.error("%s", error, extra={"event": "callback_failed"})
+    else:
+        loop.default_exception_handler(context)
 
 
 def _say_ready() -> None:

@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 from autodl_lib.supervisor.report_queue import QueueClient, serve_reports
 from autodl_lib.supervisor.starter import Starter
@@ -51,6 +51,7 @@ class QueueLink:
         self._pidfd = -1
         self._number = 0
         self._closing = False
+        self._up_mono = 0.0
         self._marks: dict[str, asyncio.Event] = {}
         self.address = ""
         self.key = b""
@@ -90,6 +91,7 @@ class QueueLink:
             self._kill()
             raise OSError("the report queue ended at its start")
         self.up.set()
+        self._up_mono = time.monotonic()
         threading.Thread(target=self._drain, args=(self._client,), name="report-drain", daemon=True).start()
         logger.debug("report queue started", extra={"event": "queue_started", "pid": process.pid})
 
@@ -152,7 +154,7 @@ class QueueLink:
                     asyncio.run_coroutine_threadsafe(self._hand_over(texts), self._loop).result()
         except (OSError, EOFError):
             pass
-        except RuntimeError:  # the loop is closed: the daemon has ended
+        except (RuntimeError, CancelledError):  # the loop is closed: the daemon has ended
             return
         except Exception:  # a defect: without this thread no report would ever be heard again
             logger.exception("internal error in taking reports", extra={"event": "defect"})
@@ -190,6 +192,8 @@ class QueueLink:
             self._restart_task = self._loop.create_task(self._restart())
 
     async def _restart(self) -> None:
+        if time.monotonic() - self._up_mono < _RESTART_DELAY_S:
+            await asyncio.sleep(_RESTART_DELAY_S)  # one that dies at once is not replaced in a circle
         while not self._closing:
             try:
                 await self.start()

@@ -68,6 +68,7 @@ class Load:
     def run(self) -> None:
         """Queue it, and see it through."""
         daemon = self._daemon
+        self._number += 1
         replaced = self._file("replaced", 2000)
         (daemon.files / replaced.name.rpartition("/")[2]).write_bytes(b"what is to be replaced")
         [slow] = self._queue([self._file("slow", 120_000)], slow=True)
