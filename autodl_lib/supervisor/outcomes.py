@@ -238,6 +238,9 @@ class Outcomes:
             if loss.blamed or loss.no_account:  # who can't remove it now won't later: never in a circle
                 transaction.forget_part(lease.task_id)
             return
+        if lease.phase is LeasePhase.STARTED and bytes_done > lease.bytes_before:
+            # Its owner may end a worker whenever they like: what it has taken counts all the same.
+            transaction.count_traffic(lease.uid, bytes_done - lease.bytes_before)
         if loss.no_account:
             error = TaskError(code=FailureCode.ACCOUNT, message=loss.reason)
             self._apply_running(transaction, lease, Change(event=TaskEvent.FAIL, error=error, detail=loss.reason))
