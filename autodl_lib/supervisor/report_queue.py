@@ -22,7 +22,7 @@ import time
 import xmlrpc.client
 from multiprocessing.connection import Client, Connection
 from multiprocessing.managers import BaseManager, Server
-from typing import Any
+from typing import Any, NoReturn
 
 from autodl_lib.contract.worker_messages import MAX_REPORT_BYTES
 from autodl_lib.privilege.first_code import drop_manager, end_with_supervisor, keep_only, leave_session
@@ -88,6 +88,12 @@ class ReportServer(Server):
 
     fallback_mapping: dict[str, Any] = {}
     public = ["create", "accept_connection", "get_methods", "dummy", "incref", "decref"]
+
+    def serve_forever(self) -> NoReturn:
+        """Serve until killed; a Manager's own server wakes up each second, to see whether it is to stop."""
+        self.stop_event = threading.Event()
+        self.accepter()
+        raise AssertionError("it accepts for ever")
 
 
 class ReportManager(BaseManager):
