@@ -31,7 +31,8 @@ _KEEPS_ERROR = frozenset(
         TaskEvent.SET_URL,
     }
 )
-_KEEPS_IDENTITY = frozenset({TaskEvent.START, TaskEvent.INTERRUPT, TaskEvent.LOSE, TaskEvent.DUE, TaskEvent.SET_URL})
+_FORGETS_IDENTITY = frozenset({TaskEvent.FINISH, TaskEvent.CANCEL, TaskEvent.CLEAR})
+"""After any other event a later attempt looks first whether the file that was ready is there, or even in its place."""
 _BEGINS_ANEW = frozenset({TaskEvent.FINISH, TaskEvent.RETRY, TaskEvent.RESUME, TaskEvent.SET_URL})
 """After these, what failed before says nothing any more about how long a task has been stuck."""
 _ENDS = frozenset({TaskEvent.FINISH, TaskEvent.FAIL})
@@ -141,7 +142,7 @@ def _columns(change: Change, before: dict[str, Any]) -> dict[str, Any]:
         "part": known("part", change.part),
         "forget_part": change.forget_part or before.get("forget_part", False),
         "dest": known("dest", change.dest),
-        "keep_identity": event in _KEEPS_IDENTITY and before.get("keep_identity", True),
+        "keep_identity": event not in _FORGETS_IDENTITY and before.get("keep_identity", True),
         "bytes_done": known("bytes_done", change.bytes_done),
         "bytes_total": known("bytes_total", change.bytes_total),
         "attempts": before.get("attempts", 0) + (event is TaskEvent.START),

@@ -28,7 +28,9 @@ CONTROL_BYTES = SLOT_BYTES * _SLOTS
 _MAX_RANGES = 256
 _MAX_BYTES = 2**63
 
-MAY_PASS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ENOBUFS})
+MAY_PASS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ENOBUFS, errno.EROFS}
+)
 """Errors that tell nothing about a file: what can't be opened for one of these is there all the same."""
 
 Ranges = tuple[tuple[int, int], ...]

@@ -303,16 +303,15 @@ def _claim(folder: Folder, name: str, tag: str) -> PartFile | None:
             if not _clear_abandoned(folder, name, tag):
                 return None
             continue
-        if not _lock(fd, unsupported=True) or not _same_file(folder, name, fd):
-            os.close(fd)
-            continue
         try:
-            remove_control(control_name(name), folder.fd)
+            if _lock(fd, unsupported=True) and _same_file(folder, name, fd):
+                remove_control(control_name(name), folder.fd)
+                return PartFile(folder, name, fd)
         except OSError:
             _unlink_quietly(name, folder.fd)
-            os.close(fd)
+            os.close(fd)  # else it would be in its own way, locked, as long as this process lives
             raise
-        return PartFile(folder, name, fd)
+        os.close(fd)
     return None
 
 

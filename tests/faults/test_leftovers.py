@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import Callable
@@ -9,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.queues import new_task, open_store
 
-from autodl_lib.contract.task import OnConflict
+from autodl_lib.contract.states import TaskEvent
+from autodl_lib.contract.task import OnConflict, TaskError, TaskId
 from autodl_lib.contract.worker_messages import FileIdentity
+from autodl_lib.store.rows import Change, Description
+from autodl_lib.store.store import Store
+from autodl_lib.store.transaction import Transaction
+from autodl_lib.worker import part_file
 from autodl_lib.worker.control_file import ControlRecord, decode_slots
 from autodl_lib.worker.folder import Folder, Folders
 from autodl_lib.worker.part_file import Claim, PartFile, claim_part, discard_part, reopen_identical, reopen_part
@@ -134,3 +141,56 @@ def test_folders_that_are_made_are_synced_into_those_above_them(
     assert synced == [str(tmp_path), str(tmp_path / "new")]
     Folders().open(str(tmp_path / "new" / "deep"))
     assert len(synced) == 2
+
+
+def test_a_claim_that_fails_half_way_is_not_in_the_way_of_the_next(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Claim(name=NAME, on_conflict=OnConflict.FAIL, tag="db:1")
+    with monkeypatch.context() as broken:
+        broken.setattr(part_file, "_same_file", failing)
+        with pytest.raises(OSError, match="Input/output error"):
+            claim_part(folder, claim)
+    assert os.listdir(tmp_path) == []
+    claim_part(folder, claim)[1].close()
+
+
+def failing(*_: object) -> bool:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_task_that_failed_after_it_was_ready_looks_first_whether_its_file_is_there(tmp_path: Path) -> None:
+    identity = FileIdentity(inode=7, size_bytes=8, mtime_ns=9)
+    ready = Description(
+        dir="/tmp",
+        name="f",
+        part=".f.autodl-part",
+        bytes_done=8,
+        bytes_total=8,
+        http_status=200,
+        identity=identity,
+    )
+    error = TaskError(code="disk", message="could not sync the folder")
+    ways = (
+        (Change(event=TaskEvent.FAIL, error=error), Change(event=TaskEvent.RETRY)),
+        (Change(event=TaskEvent.POSTPONE, error=error, retry_at=0.0), Change(event=TaskEvent.DUE)),
+        (Change(event=TaskEvent.PAUSE), Change(event=TaskEvent.RESUME)),
+    )
+
+    async def go(way: tuple[Change, Change], store: Store) -> FileIdentity | None:
+        def live(transaction: Transaction) -> TaskId:
+            [task_id] = transaction.insert([new_task()])
+            transaction.apply(task_id, Change(event=TaskEvent.START))
+            transaction.describe(task_id, ready)
+            for change in way:
+                transaction.apply(task_id, change)
+            return task_id
+
+        task_id = await store.write(live)
+        return store.read.specs([task_id])[task_id].identity
+
+    async def run() -> None:
+        with open_store(tmp_path / "queue.db") as store:
+            assert [await go(way, store) for way in ways] == [identity] * len(ways)
+
+    asyncio.run(run())
