@@ -60,6 +60,7 @@ FAILURES: dict[FailureCode, str] = {
     FailureCode.FOLDER: "The folder is not there and can't be made, or is no folder.",
     FailureCode.DISK_FULL: "The disk or a quota is full; that is waited out and not counted as a try.",
     FailureCode.DISK: "Writing to the disk failed.",
+    FailureCode.RESOURCES: "The machine has no memory, open files or locks left for this, for now.",
     FailureCode.FILE_BUSY: "Another download writes the same part file.",
     FailureCode.WORKER_LOST: "The worker process was killed or crashed.",
     FailureCode.ACCOUNT: "The owner's account is gone or can't be used.",

@@ -33,6 +33,7 @@ class FailureCode(StrEnum):
     FOLDER = "folder"
     DISK_FULL = "disk_full"
     DISK = "disk"
+    RESOURCES = "resources"
     FILE_BUSY = "file_busy"
     WORKER_LOST = "worker_lost"
     ACCOUNT = "account"
@@ -51,6 +52,7 @@ RETRYABLE = frozenset(
         FailureCode.SERVER_BUSY,
         FailureCode.REMOTE_CHANGED,
         FailureCode.DISK_FULL,
+        FailureCode.RESOURCES,
         FailureCode.FILE_BUSY,
         FailureCode.WORKER_LOST,
     }

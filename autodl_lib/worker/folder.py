@@ -15,7 +15,7 @@ import os
 import pwd  # noqa: F401  (os.path.expanduser imports it when a worker can no longer read Python's folders)
 
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.worker.verdicts import TaskFailed
+from autodl_lib.worker.verdicts import TaskFailed, os_verdict
 
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
@@ -136,5 +136,6 @@ def _failure(path: str, error: OSError) -> TaskFailed:
         case errno.ENOSPC | errno.EDQUOT:
             return TaskFailed(FailureCode.DISK_FULL, f"could not make the folder {path}: no space left")
         case _:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            return TaskFailed(FailureCode.FOLDER, f"could not open the folder {path}: {reason}")
+            verdict = os_verdict(error, f"open the folder {path}")
+            passes = verdict.code is FailureCode.RESOURCES
+            return TaskFailed(verdict.code if passes else FailureCode.FOLDER, verdict.message)

@@ -145,6 +145,10 @@ _FTP_REPLIED = frozenset({8, 9, 10, 11, 13, 17, 19, 30, 67, 78, 84})
 _OS: dict[int, FailureCode] = {
     errno.ENOSPC: FailureCode.DISK_FULL,
     errno.EDQUOT: FailureCode.DISK_FULL,
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR, errno.ENOLCK),
+        FailureCode.RESOURCES,
+    ),
     errno.EACCES: FailureCode.PERMISSION,
     errno.EPERM: FailureCode.PERMISSION,
     errno.EROFS: FailureCode.PERMISSION,

@@ -24,6 +24,7 @@ from autodl_lib.worker.folder import Folder, Folders
 from autodl_lib.worker.part_file import Claim, PartFile, claim_part, discard_part, reopen_identical, reopen_part
 from autodl_lib.worker.publish import finish_published
 from autodl_lib.worker.response import RemoteVersion
+from autodl_lib.worker.verdicts import TaskFailed, os_verdict
 
 NAME, PART, CONTROL = "a.bin", ".a.bin.autodl-part", ".a.bin.autodl-ctl"
 
@@ -124,6 +125,21 @@ def test_a_published_file_that_can_not_be_opened_now_is_not_downloaded_again(
     no_descriptors(NAME)
     with pytest.raises(OSError, match="Too many open files"):
         finish_published(folder, NAME, PART, identity)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_the_machine_has_none_of_for_now_is_tried_again(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os_verdict(OSError(number, os.strerror(number)), "write").may_pass()
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(TaskFailed) as failed:
+        Folders().open(str(tmp_path))
+    assert failed.value.verdict.may_pass()
 
 
 def test_folders_that_are_made_are_synced_into_those_above_them(

@@ -141,7 +141,7 @@ class Files:
         daemon = self._daemon
         failed = [task for task in daemon.settle(self._served).values() if task["state"] == "failed"]
         for task in failed:
-            assert task["error"]["code"] in ("disk", "permission", "folder", "disk_full"), task
+            assert task["error"]["code"] in ("disk", "permission", "folder", "resources", "network"), task
             assert "defect" not in task["error"]["message"], task
             daemon.steer("retry", task["id"])
         print("  failed:", [task["error"]["message"] for task in failed])
