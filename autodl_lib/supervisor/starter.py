@@ -8,6 +8,7 @@ How it fails: a forkserver that has died is replaced at once (pidfd); one that d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -101,13 +102,17 @@ class Starter:
     async def exit_status(self, process: BaseProcess) -> int:
         """Return the exit status of a process that has ended, below 0 for a signal; 255 where nobody knows.
 
-        Asked on the thread that starts processes, since multiprocessing looks after all of them there too.
+        Asked on the thread that starts processes, since multiprocessing looks after all of them there too. Its
+        descriptors are closed: nothing more can be asked of the process.
         """
 
         def ask() -> int:
             process.join(_STATUS_TIMEOUT_S)
             self._pids.discard(process.pid or 0)  # its number is anybody's from now on, an orphan's too
-            return 255 if process.exitcode is None else process.exitcode
+            status = 255 if process.exitcode is None else process.exitcode
+            with contextlib.suppress(ValueError):  # it has not ended after all
+                process.close()
+            return status
 
         return await self._loop.run_in_executor(self._thread, ask)
 

@@ -91,6 +91,7 @@ class Worker:
         self.key = key
         self.uid = uid
         self.process = process
+        self.pid = process.pid or 0
         self.pidfd = pidfd
         self.state = WorkerState.SPAWNED
         self.retiring = False
@@ -108,11 +109,6 @@ class Worker:
         self._waiting = False
         self._loop = asyncio.get_running_loop()
         os.set_blocking(orders.fileno(), False)
-
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self.process.pid or 0
 
     @property
     def is_quick(self) -> bool:

@@ -175,7 +175,9 @@ class Backlog:
             self._settle(session_begun)
 
     def _steer(self, order: SetRate | Grant) -> None:
-        sessions = [session for session in self._all() if session.assign.lease == order.lease]
+        # One may have ended in this very turn of the loop: nothing is said of it any more.
+        found = [session for session in self._all() if session.assign.lease == order.lease]
+        sessions = [session for session in found if session.phase is not Phase.ENDED]
         for session in sessions:
             match order:
                 case SetRate():

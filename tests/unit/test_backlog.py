@@ -1,0 +1,71 @@
+"""What a worker says to orders for an assignment that has just ended."""
+
+from __future__ import annotations
+
+import select
+from pathlib import Path
+
+import pytest
+
+from autodl_lib.contract.task import OnConflict
+from autodl_lib.contract.worker_messages import Assign, Grant, Halt, Report, SetRate
+from autodl_lib.worker.backlog import Backlog
+from autodl_lib.worker.connection import Connections
+from autodl_lib.worker.engine import Engine
+from autodl_lib.worker.folder import Folders
+from autodl_lib.worker.main import default_settings
+from autodl_lib.worker.pulse import Facilities
+from autodl_lib.worker.reporting import ReportBuffer
+from autodl_lib.worker.sync_thread import SyncThread
+
+LEASE = "0123456789abcdef"
+
+
+class Sent:
+    """Reports that were sent."""
+
+    def __init__(self) -> None:
+        self.reports: list[Report] = []
+
+    def put(self, reports: list[Report]) -> None:
+        """Take reports."""
+        self.reports += reports
+
+
+@pytest.mark.parametrize("order", [Grant(lease=LEASE, connections=(1,)), SetRate(lease=LEASE, limit_rate_bps=1000)])
+def test_of_an_assignment_that_ended_in_the_same_turn_nothing_more_is_said(
+    tmp_path: Path, order: Grant | SetRate
+) -> None:
+    sent, sync = Sent(), SyncThread()
+    buffer = ReportBuffer(sent)
+    facilities = Facilities(
+        connections=Connections(Engine(select.epoll())),
+        folders=Folders(),
+        sync=sync,
+        reports=buffer,
+        settings=default_settings(),
+    )
+    backlog = Backlog(facilities)
+    assign = Assign(
+        lease=LEASE,
+        task_id=1,
+        tag="t:1",
+        url="http://127.0.0.1:1/x",
+        dir=str(tmp_path),
+        output=None,
+        headers=(),
+        limit_rate_bps=0,
+        on_conflict=OnConflict.RENAME,
+        name=None,
+        part=None,
+        identity=None,
+    )
+    backlog.obey([assign])
+    backlog.step(0.0)
+    current = backlog._current
+    assert current is not None
+    current.halt(discard=False)  # as a failure does, between two turns of the loop
+    backlog.obey([order, Halt(lease=LEASE, discard=False)])
+    buffer.flush()
+    sync.stop()
+    assert [report.type for report in sent.reports] == ["halted"]
