@@ -110,6 +110,10 @@ class Connection:
         if self._tap is not None:
             self._engine.unwatch(self._tap)
 
+    def bytes_since_redirect(self) -> int:
+        """Return those of `bytes_seen` that came after the last redirect was followed."""
+        return self.bytes_seen() - self._reader.redirected_bytes
+
     def pour_into(self, basin: list[bytes] | None) -> None:
         """From now on append the body to a list, and ask the listener only when BASIN_PIECES are in it.
 

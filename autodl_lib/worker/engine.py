@@ -47,6 +47,9 @@ class Requester(Protocol):
     def bytes_seen(self) -> int:
         """Return the bytes that libcurl has handed over of the present request."""
 
+    def bytes_since_redirect(self) -> int:
+        """Return those of them that came after the last redirect, which may have led to another connection."""
+
 
 class Engine:
     """Drives easy handles."""
@@ -105,14 +108,16 @@ class Engine:
                 break
         else:
             return None
-        handed_over_bytes = self._warm.handed_over_bytes(fd) + requester.bytes_seen()
-        if not is_all_read(connected, handed_over_bytes):
+        earlier_bytes = self._warm.handed_over_bytes(fd)
+        possible = (requester.bytes_seen(), requester.bytes_since_redirect())
+        exact = [size for size in possible if is_all_read(connected, earlier_bytes + size)]
+        if not exact:
             connected.close()
             return None
         # The kernel would go on telling of the old descriptor as long as there is another one of the socket.
         self._watch_socket(pycurl.POLL_REMOVE, fd, None, None)
         self.remove(easy)
-        if not is_all_read(connected, handed_over_bytes):
+        if not is_all_read(connected, earlier_bytes + exact[0]):
             connected.close()
             raise ConnectionError(errno.EIO, "libcurl has read on")
         tap = Tap(connected)

@@ -64,6 +64,8 @@ class HeadReader:
 
     def __init__(self) -> None:
         self.size_bytes = 0
+        self.redirected_bytes = 0
+        """Of `size_bytes`, what came before the last redirect was followed."""
         self.has_left_http = False
         """Whether a redirect led to FTP, whose replies come as lines, too."""
         self._lines: list[bytes] = []
@@ -71,7 +73,7 @@ class HeadReader:
 
     def reset(self) -> None:
         """Begin anew, for another request."""
-        self.size_bytes = 0
+        self.size_bytes = self.redirected_bytes = 0
         self.has_left_http = False
         self._lines = []
         self._locations = []
@@ -81,6 +83,8 @@ class HeadReader:
         if line.startswith(b"HTTP/"):
             if self._lines:
                 self._keep_location()
+                if _is_redirect(self._lines[0]):
+                    self.redirected_bytes = self.size_bytes
             self._lines = []
         elif line[:3].isdigit() and self._lines and _is_redirect(self._lines[0]):
             self.has_left_http = True

@@ -88,6 +88,25 @@ def test_a_connection_that_served_small_files_before_is_no_hindrance(
     finishes(worker, assign, folder)
 
 
+@pytest.mark.parametrize("body", [b"", b"moved"])
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_redirect_is_no_hindrance(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path, elsewhere: bool, body: bytes
+) -> None:
+    with MisbehavingServer() as other:
+        target = (other if elsewhere else server).serve("/f", HELD if elsewhere or not body else GOOD)
+        moved = Case(status="302 Found", headers=(f"Location: {target}",), body=body)
+        assign = worker.assign(server.serve("/moved", moved), folder, output="f")
+        if elsewhere:
+            assert other.held.acquire(timeout=30)
+            worker.await_report(Started, assign.lease)
+            wait_until(lambda: holds(folder / PART, 40 * MIB - 1), what="40 MiB in the part file")
+            assert has_tap(worker)
+        other.release()
+        server.release()
+        finishes(worker, assign, folder)
+
+
 @pytest.mark.parametrize("reset", [False, True])
 def test_what_is_cut_goes_on_where_it_was(
     server: MisbehavingServer, worker: WorkerHarness, folder: Path, reset: bool
@@ -186,11 +205,11 @@ def test_bodies_of_other_shapes_are_right(
     finishes(worker, worker.assign(server.serve("/f", case), folder), folder)
 
 
-def test_several_files_come_at_once(nginx: Nginx, worker: WorkerHarness, folder: Path) -> None:
+def test_several_files_come_one_after_the_other(nginx: Nginx, worker: WorkerHarness, folder: Path) -> None:
     files = {name: nginx.file(name, 48 * MIB, rate="0") for name in ("one", "two", "three", "four")}
     assigns = [worker.assign(f"{nginx.base}/{name}", folder) for name in files]
     for assign in assigns:
-        assert isinstance(worker.await_end(assign.lease), Finished)
+        assert isinstance(worker.finish(assign), Finished)
     for name, served in files.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == served.sha256
         nginx.remove(name)
