@@ -24,13 +24,13 @@ from autodl_lib.supervisor.admission import Admitted
 from autodl_lib.supervisor.audit import AuditLog
 from autodl_lib.supervisor.crew import Crew, idle_share
 from autodl_lib.supervisor.daily_bytes import DailyBytes, next_day_at
+from autodl_lib.supervisor.due_timer import DueTimer
 from autodl_lib.supervisor.host_holds import HostHolds
 from autodl_lib.supervisor.host_ledger import user_key
 from autodl_lib.supervisor.losses import Loss
 from autodl_lib.supervisor.next_tasks import Closed, Need, next_tasks
 from autodl_lib.supervisor.outcomes import Outcomes
 from autodl_lib.supervisor.pool import Pool
-from autodl_lib.supervisor.retry import MAX_RETRY_AFTER_S
 from autodl_lib.supervisor.scheduler import (
     AssignTask,
     MakeRoom,
@@ -52,7 +52,6 @@ EVERYBODY = Uid(-1)
 
 _DUE_BATCH = 1000
 _LEFTOVER_BATCH = 100
-_STORE_RETRY_S = 2.0
 _PLAN_EVERY_S = 0.01
 
 _INTERRUPTIBLE = frozenset({LeasePhase.ASSIGNED, LeasePhase.STARTED})
@@ -81,9 +80,8 @@ class Runner:
         self.daily_bytes = DailyBytes(store.read, users)
         self._planned: asyncio.Handle | None = None
         self._planned_mono = 0.0
-        self._due_timer: asyncio.TimerHandle | None = None
+        self._due = DueTimer(store, settings.retry)
         self._hold_timer: asyncio.TimerHandle | None = None
-        self._due_task: asyncio.Future[int] | None = None
         self._network_task: asyncio.Future[int] | None = None
         self._leftovers = True
         self.max_tasks_num = max_tasks_num
@@ -102,14 +100,14 @@ class Runner:
         """Begin to fill a pool that has started."""
         self.pool = pool
         pool.allotments.held_for = self.host_holds.of
-        self._set_due_timer()
+        self._due.set()
         self._set_hold_timer()
         self.changed()
 
     def configure(self, settings: Settings) -> None:
         """Obey new settings."""
         self._settings = settings
-        self._outcomes.retry = settings.retry
+        self._outcomes.retry = self._due.settings = settings.retry
         self.changed()
 
     def changed(self) -> None:
@@ -202,7 +200,7 @@ class Runner:
 
     def _committed(self, moved: list[Moved]) -> None:
         if any(move.new is TaskState.RETRYING for move in moved):
-            self._set_due_timer()
+            self._due.set()
         for move in moved:
             if move.new in _SET_ASIDE:
                 self._leftovers = True
@@ -377,31 +375,6 @@ class Runner:
     def _hold_ran_out(self) -> None:
         self._set_hold_timer()
         self.changed()
-
-    def _set_due_timer(self) -> None:
-        if self._due_timer is not None:
-            self._due_timer.cancel()
-            self._due_timer = None
-        due = self._store.read.next_due()
-        if due is not None:
-            self._due_timer = self._loop.call_later(timer_delay(due - time.time()), self._enqueue_due)
-
-    def _enqueue_due(self) -> None:
-        self._due_timer = None
-        if self._due_task is not None:
-            return
-        longest_s = max(MAX_RETRY_AFTER_S, self._settings.retry.max_delay_s) * 1.5
-        self._due_task = self._store.write(
-            lambda transaction: transaction.enqueue_due(time.time(), time.time() + longest_s, _DUE_BATCH)
-        )
-        self._due_task.add_done_callback(self._due_done)
-
-    def _due_done(self, done: asyncio.Future[int]) -> None:
-        self._due_task = None
-        if done.cancelled() or done.exception() is not None:
-            self._due_timer = self._loop.call_later(_STORE_RETRY_S, self._enqueue_due)
-        else:
-            self._set_due_timer()
 
 
 def _active(until: float | None, now: float) -> bool:
