@@ -53,6 +53,9 @@ EVERYBODY = Uid(-1)
 _DUE_BATCH = 1000
 _LEFTOVER_BATCH = 100
 _PLAN_EVERY_S = 0.01
+_AHEAD_AT_ONCE = 150
+"""So many tasks of a user are handed out ahead in one plan, some milliseconds; the next one goes on."""
+_AHEAD_OF_A_USER = 600
 
 _INTERRUPTIBLE = frozenset({LeasePhase.ASSIGNED, LeasePhase.STARTED})
 
@@ -259,6 +262,8 @@ class Runner:
                 case _:
                     assert_never(action)
         pool.share(short)
+        if len(wanted) >= _AHEAD_AT_ONCE:
+            self.changed()
 
     def _count_turn(self, spec: TaskSpec) -> None:
         self._strides.served(spec.uid, self._users_limits.of(spec.uid).weight)
@@ -285,8 +290,9 @@ class Runner:
                 self._set_day_timer(now)
                 continue
             at = {host for view in views if view.uid == uid for host in view.hosts} if full else frozenset[str]()
+            ahead = max(0, min(rooms[uid], _AHEAD_AT_ONCE, _AHEAD_OF_A_USER - leased_by_user[uid]))
             # Of who can be given nothing now, one task says that they wait.
-            tasks = max(1, slots + rooms[uid])
+            tasks = max(1, slots + ahead)
             need = Need(tasks=tasks, slots=slots, leased=leased, leased_by_user=leased_by_user[uid])
             waiting = next_tasks(self._store.read, uid, need, Closed(held=self.host_holds.of(uid), full=full, at=at))
             if waiting:

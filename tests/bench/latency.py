@@ -1,0 +1,117 @@
+"""How soon `status` is answered while much goes on: `python tests/bench/latency.py [SECONDS]`, per load.
+
+Loads: none; 16 downloads that take all that both processors have; the same while 10,000 tasks are added again and
+again. For each the median, the 99th percentile and the worst time at the daemon, over a connection that is open.
+Asked for: 99th percentile <= 20 ms under the last of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from servers import MIB, make_file, nginx
+from support.daemon import Daemon
+from support.rpc import Wire
+
+_CONFIG = "max_tasks_num = 16\n[transfer]\nmin_free_bytes = 0\ndurable = false\nconnections_per_host = 64\n"
+_DOWNLOADS = 16
+_TASKS = 10_000
+_ASK_EVERY_S = 0.003
+
+
+@contextlib.contextmanager
+def child(work: Callable[[], None]) -> Iterator[None]:
+    """Run something in a process of its own for as long as this lasts."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def keep_downloading(daemon: Daemon, url: str) -> None:
+    """Have as many large files fetched at once as may be, on and on; what is saved is removed."""
+    folder = daemon.files / "large"
+    with Wire(daemon.socket) as wire:
+        while True:
+            counts = wire.call("stats")["tasks"]
+            if counts["downloading"] + counts["enqueued"] < _DOWNLOADS:
+                wire.call("add", urls=[url] * _DOWNLOADS, dir=str(folder), priority=10)
+            for path in folder.glob("[!.]*"):
+                path.unlink()
+            time.sleep(0.05)
+
+
+def keep_adding(daemon: Daemon) -> None:
+    """Add tasks in lots, and drop them again."""
+    with Wire(daemon.socket) as wire:
+        while True:
+            for _ in range(_TASKS // 500):
+                wire.call("add", urls=["http://127.0.0.1:1/" + "x" * 40] * 500, dir=str(daemon.files))
+            wire.call("clear")
+
+
+def ask(daemon: Daemon, seconds: float) -> list[float]:
+    """Ask again and again; return the times of the answers in ms, sorted."""
+    found = []
+    with Wire(daemon.socket) as wire:
+        [task_id] = wire.call("add", urls=["http://127.0.0.1:1/"], paused=True)["ids"]
+        until = time.monotonic() + seconds
+        while (began := time.monotonic()) < until:
+            wire.call("status", id=task_id)
+            found.append((time.monotonic() - began) * 1000)
+            time.sleep(_ASK_EVERY_S)
+    return sorted(found)
+
+
+def show(load: str, times_ms: list[float]) -> None:
+    """Print a line."""
+    p99 = times_ms[int(len(times_ms) * 0.99)]
+    median, worst = times_ms[len(times_ms) // 2], times_ms[-1]
+    print(f"{load:36} {median:8.1f} {p99:8.1f} {worst:8.1f}   of {len(times_ms)}", flush=True)
+
+
+def main() -> None:
+    """Measure."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 15.0
+    folder = Path(tempfile.mkdtemp(prefix="autodl-latency-"))
+    folder.chmod(0o755)
+    try:
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(nginx(folder / "nginx"))
+            make_file(server.files / "large.bin", 256 * MIB)
+            (folder / "daemon").mkdir()
+            daemon = Daemon(folder / "daemon", config=_CONFIG)
+            stack.callback(daemon.end_all)
+            daemon.start()
+            print(f"{'load':36} {'median':>8} {'99%':>8} {'worst':>8}   ms")
+            show("none", ask(daemon, seconds))
+            stack.enter_context(child(lambda: keep_downloading(daemon, server.base + "large.bin")))
+            time.sleep(2.0)
+            show(f"{_DOWNLOADS} downloads", ask(daemon, seconds))
+            stack.enter_context(child(lambda: keep_adding(daemon)))
+            time.sleep(1.0)
+            show(f"{_DOWNLOADS} downloads, {_TASKS} being added", ask(daemon, seconds))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
