@@ -554,7 +554,7 @@ def forges_the_log(liar: Liar) -> None:
     words = "no\n2026-01-01 00:00:00,000 INFO max_tasks by root (uid 0): forged\x1b[2J"
     fields = {"code": "remote_missing", "message": words, "http_status": 404, "retry_after_s": None}
     liar.say(liar.report("failed", **fields, bytes_done=0, bytes_received=0, part=None))
-    time.sleep(60)
+    os._exit(0)
 
 
 @lie

@@ -8,17 +8,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 from support.accounts import User, accounts
+from support.chosen_pid import fork_as
 from support.daemon import REPO, Daemon
 from support.nginx import Nginx
 from support.rpc import Wire
 from support.waiting import wait_until
-
-LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 
 
 @pytest.fixture(scope="module")
@@ -27,29 +25,17 @@ def users() -> Iterator[dict[str, User]]:
         yield made
 
 
-def take_pid(pid: int, user: User) -> int:
-    """Start a process of a user that only sleeps, under a number of our choice; it is our child."""
-    for _ in range(200):
-        with contextlib.suppress(OSError):
-            LAST_PID.write_text(str(pid - 1))
-        child = os.fork()
-        if child == 0:
-            if os.getpid() != pid:
-                os._exit(0)
-            os.setgroups([])
-            os.setresgid(user.gid, user.gid, user.gid)
-            os.setresuid(user.uid, user.uid, user.uid)
-            os.execv("/bin/sleep", ["sleep", "300"])
-        if child == pid:
-            return child
-        os.waitpid(child, 0)
-    raise AssertionError(f"the number {pid} can't be had")
+def sleep_as(user: User) -> None:
+    os.setgroups([])
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
+    os.execv("/bin/sleep", ["sleep", "300"])
 
 
 @contextlib.contextmanager
 def bystander(pid: int, user: User) -> Iterator[psutil.Process]:
     """Have a process under a number, which must still be there at the end."""
-    child = psutil.Process(take_pid(pid, user))
+    child = psutil.Process(fork_as(pid, lambda: sleep_as(user)))
     try:
         yield child
         assert child.status() != psutil.STATUS_ZOMBIE, "it was killed in a worker's place"
@@ -110,27 +96,18 @@ def test_a_caller_is_who_made_the_connection_whoever_has_their_number_later(
 
 
 LEFT_BEHIND = """
-import asyncio, os, sys, time
-from pathlib import Path
+import asyncio, os, time
+from support.chosen_pid import fork_as
 from autodl_lib.supervisor.starter import Starter
 
 async def main():
     starter = Starter()
     await starter.start()
     process, pidfd = await starter.start_process(time.sleep, "worker", 0)
+    pid = process.pid
     process.join()
     await starter.exit_status(process)
-    for _ in range(200):
-        Path("/proc/sys/kernel/ns_last_pid").write_text(str(process.pid - 1))
-        child = os.fork()
-        if child == 0:
-            time.sleep(300 if os.getpid() == process.pid else 0)
-            os._exit(0)
-        if child == process.pid:
-            break
-        os.waitpid(child, 0)
-    else:
-        sys.exit("the number can't be had")
+    child = fork_as(pid, lambda: time.sleep(300))
     await starter.end_orphans()
     starter.close()
     try:
@@ -143,7 +120,7 @@ asyncio.run(main())
 
 
 def test_what_a_worker_left_behind_is_not_spared_for_having_an_old_worker_s_number() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    environment = {**os.environ, "PYTHONPATH": f"{REPO}:{REPO / 'tests'}"}
     done = subprocess.run(
         [sys.executable, "-c", LEFT_BEHIND], env=environment, capture_output=True, text=True, timeout=60, cwd="/"
     )

@@ -80,13 +80,10 @@ class QueueModel:
         task.state = TaskState.PAUSED if paused else TaskState.ENQUEUED
 
     def move(self, caller: str, ids: Sequence[int], event: TaskEvent) -> None:
-        """Take tasks along an event, all or none; the first that can't go decides why."""
-        found = []
-        for task_id in dict.fromkeys(ids):
-            task = self.one(caller, task_id)
-            found.append(task)
-            if next_state(task.state, event) is None:
-                raise Denied("wrong_state")
+        """Take tasks along an event, all or none."""
+        found = self.visible(caller, ids)
+        if any(next_state(task.state, event) is None for task in found):
+            raise Denied("wrong_state")
         for task in found:
             task.state = next_state(task.state, event) or task.state
 
