@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 PRELOAD = [
+    "autodl_lib.supervisor.forkserver_words",
     "autodl_lib.privilege.first_code",
     "autodl_lib.supervisor.report_queue",
     "autodl_lib.worker.entry",

@@ -119,7 +119,7 @@ def shift_clock() -> None:
         try:
             with open(f"{FOLDER}/clock") as file:
                 return right() + float(file.read())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return right()
 
     time.time = wrong
