@@ -2,12 +2,12 @@
 
 Runs as: the supervisor.  Talks to: the store's reader.
 Invariants: what is read is bounded by what can be handed out and by the number of hosts, never by how many
-tasks wait for a host that is closed.
+tasks wait for a host that is closed. What is remembered of a user is forgotten when a commit has moved tasks of theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from autodl_lib.contract.task import TaskId, Uid
@@ -34,14 +34,41 @@ class Need:
     leased_by_user: int
 
 
+_MOST_REMEMBERED = 64
+"""Heads of queues up to this long are kept in memory."""
+
 _MOST_ELSEWHERE = 256
 """So many tasks behind closed hosts are enough for one plan; the next one finds more."""
 
 
-def next_tasks(read: Reader, uid: Uid, need: Need, closed: Closed) -> tuple[WaitingTask, ...]:
+class QueueHeads:
+    """The heads of users' queues, remembered: of many users, most have not changed since the plan before."""
+
+    def __init__(self, read: Reader) -> None:
+        self._read = read
+        self._heads: dict[Uid, tuple[int, list[WaitingTask]]] = {}
+        self.elsewhere = read.waiting_elsewhere
+
+    def forget(self, uids: Iterable[Uid]) -> None:
+        """Something has happened to tasks of these users."""
+        for uid in uids:
+            self._heads.pop(uid, None)
+
+    def head(self, uid: Uid, limit: int) -> list[WaitingTask]:
+        """Return a user's first tasks, the next to run first."""
+        asked, head = self._heads.get(uid, (0, []))
+        if limit <= asked:
+            return head[:limit]
+        head = self._read.waiting(uid, limit)
+        if limit <= _MOST_REMEMBERED:
+            self._heads[uid] = (limit, head)
+        return head
+
+
+def next_tasks(heads: QueueHeads, uid: Uid, need: Need, closed: Closed) -> tuple[WaitingTask, ...]:
     """Return a user's next tasks, best first."""
     limit = need.tasks + need.leased_by_user
-    head = [task for task in read.waiting(uid, limit) if task[0] not in need.leased][: need.tasks]
+    head = [task for task in heads.head(uid, limit) if task[0] not in need.leased][: need.tasks]
     if not closed.held and not closed.full:
         return tuple(head)
     kept = [task for task in head if task[1] not in closed.held]
@@ -51,6 +78,6 @@ def next_tasks(read: Reader, uid: Uid, need: Need, closed: Closed) -> tuple[Wait
         return tuple(kept)
     seen = {task_id for task_id, _ in kept}
     limit = min(need.tasks, _MOST_ELSEWHERE) + need.leased_by_user
-    elsewhere = read.waiting_elsewhere(uid, closed.held | closed.full, limit)
+    elsewhere = heads.elsewhere(uid, closed.held | closed.full, limit)
     # What is not at the front comes behind it.
     return tuple(kept + [task for task in elsewhere if task[0] not in seen and task[0] not in need.leased])

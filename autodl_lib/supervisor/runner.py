@@ -28,7 +28,7 @@ from autodl_lib.supervisor.due_timer import DueTimer
 from autodl_lib.supervisor.host_holds import HostHolds
 from autodl_lib.supervisor.host_ledger import user_key
 from autodl_lib.supervisor.losses import Loss
-from autodl_lib.supervisor.next_tasks import Closed, Need, next_tasks
+from autodl_lib.supervisor.next_tasks import Closed, Need, QueueHeads, next_tasks
 from autodl_lib.supervisor.outcomes import Outcomes
 from autodl_lib.supervisor.pool import Pool
 from autodl_lib.supervisor.scheduler import (
@@ -73,6 +73,7 @@ class Runner:
 
     def __init__(self, store: Store, settings: Settings, max_tasks_num: int, users: UserLimits) -> None:
         self._store = store
+        self._heads = QueueHeads(store.read)
         self._loop = asyncio.get_running_loop()
         self._outcomes = Outcomes(store, settings.retry)
         self._settings = settings
@@ -202,6 +203,7 @@ class Runner:
     # --- planning ---
 
     def _committed(self, moved: list[Moved]) -> None:
+        self._heads.forget(move.uid for move in moved)
         if any(move.new is TaskState.RETRYING for move in moved):
             self._due.set()
         for move in moved:
@@ -294,7 +296,7 @@ class Runner:
             # Of who can be given nothing now, one task says that they wait.
             tasks = max(1, slots + ahead)
             need = Need(tasks=tasks, slots=slots, leased=leased, leased_by_user=leased_by_user[uid])
-            waiting = next_tasks(self._store.read, uid, need, Closed(held=self.host_holds.of(uid), full=full, at=at))
+            waiting = next_tasks(self._heads, uid, need, Closed(held=self.host_holds.of(uid), full=full, at=at))
             if waiting:
                 users.append(self._queue_of(uid, waiting, pool))
         return tuple(users)
