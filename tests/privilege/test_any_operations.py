@@ -55,7 +55,16 @@ actors = st.sampled_from(ACTORS)
 targets = st.integers(0, 40)
 several = st.lists(targets, min_size=1, max_size=3)
 kinds = st.sampled_from(Kind)
+labels = st.sampled_from([None, "one", "two"])
 mostly_false = st.sampled_from([False, False, False, True])
+filters = st.fixed_dictionaries(
+    {
+        "states": st.lists(st.sampled_from(TaskState), max_size=3, unique=True),
+        "label": labels,
+        "host": st.sampled_from([None, "127.0.0.1", "127.0.0.1:1"]),
+        "reverse": mostly_false,
+    }
+)
 
 
 def wire_of(user: User, path: Path) -> Wire:
@@ -136,15 +145,15 @@ class Operations(RuleBasedStateMachine):
 
     # --- what is done ---
 
-    @step(who=actors, kind=kinds, paused=mostly_false, count=st.integers(1, 3))
-    def add(self, who: str, kind: Kind, paused: bool, count: int) -> None:
+    @step(who=actors, kind=kinds, paused=mostly_false, count=st.integers(1, 3), label=labels)
+    def add(self, who: str, kind: Kind, paused: bool, count: int, label: str | None) -> None:
         if kind is Kind.SLOW and sum(task.kind is Kind.SLOW for task in self.model.tasks.values()) >= MOST_SLOW:
             kind = Kind.WHOLE
         urls = [self.url(who, kind) for _ in range(count)]
-        ids = self.stage.wires[who].call("add", urls=urls, paused=paused)["ids"]
+        ids = self.stage.wires[who].call("add", urls=urls, paused=paused, label=label)["ids"]
         for task_id, url in zip(ids, urls, strict=True):
             assert task_id not in self.model.tasks
-            self.model.add(ModelTask(task_id, who, kind, TaskState.ENQUEUED, url), paused=paused)
+            self.model.add(ModelTask(task_id, who, kind, TaskState.ENQUEUED, url, label=label), paused=paused)
             self.ids.append(task_id)
         self.settle()
 
@@ -210,16 +219,21 @@ class Operations(RuleBasedStateMachine):
 
     # --- what is asked ---
 
-    @step(who=actors, everybody=mostly_false, states=st.lists(st.sampled_from(TaskState), max_size=3))
-    def list_tasks(self, who: str, everybody: bool, states: list[TaskState]) -> None:
-        page = self.agree(
-            who, "list", lambda: self.model.scope(who, everybody), all=everybody, states=sorted(set(states)), limit=5000
-        )
-        if page is not None:
-            wanted = [task for task in self.model.scope(who, everybody) if not states or task.state in states]
-            assert page["next"] is None
-            found = [task for task in page["tasks"] if task["id"] not in self.before]
-            assert [self.seen(who, task) for task in found] == [self.shown(who, task) for task in by_number(wanted)]
+    @step(who=actors, everybody=mostly_false, filters=filters)
+    def list_tasks(self, who: str, everybody: bool, filters: dict[str, Any]) -> None:
+        found: list[dict[str, Any]] = []
+        after: int | None = 0
+        while after is not None:
+            page = self.agree(
+                who, "list", lambda: self.model.scope(who, everybody), all=everybody, after=after, limit=5000, **filters
+            )
+            if page is None:
+                return
+            found += [task for task in page["tasks"] if task["id"] not in self.before]
+            after = page["next"]
+        wanted = [task for task in self.model.scope(who, everybody) if is_wanted(task, filters)]
+        wanted.sort(key=lambda task: task.id, reverse=filters["reverse"])
+        assert [self.seen(who, task) for task in found] == [self.shown(who, task) for task in wanted]
 
     @step(who=actors, everybody=mostly_false)
     def stats(self, who: str, everybody: bool) -> None:
@@ -377,8 +391,11 @@ class Operations(RuleBasedStateMachine):
         return words[task.state] in reason
 
 
-def by_number(tasks: Sequence[ModelTask]) -> list[ModelTask]:
-    return sorted(tasks, key=lambda task: task.id)
+def is_wanted(task: ModelTask, filters: dict[str, Any]) -> bool:
+    if filters["states"] and task.state not in filters["states"]:
+        return False
+    at_closed_port = "@127.0.0.1:1/" in task.url
+    return filters["label"] in (None, task.label) and (filters["host"] != "127.0.0.1:1" or at_closed_port)
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,7 @@ class ModelTask:
     url: str
     priority: int = 0
     limit_rate_bps: int = 0
+    label: str | None = None
 
 
 @dataclass(slots=True)
