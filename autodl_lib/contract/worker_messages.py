@@ -274,6 +274,7 @@ class Finished:
     lease: str = param(_LEASE, max_length=64)
     dest: str = param("absolute path of the file", max_length=_PATH_BYTES + _NAME_BYTES + 1)
     size_bytes: int = param("the file's size", minimum=0)
+    sha256: str | None = param("its SHA-256 in hexadecimal, where that was checked", default=None, max_length=64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

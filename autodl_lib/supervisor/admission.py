@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 from autodl_lib.contract.codec import decode_message, loads
 from autodl_lib.contract.errors import AutodlError
-from autodl_lib.contract.worker_messages import REPORTS, Bound, Report, WorkerState
+from autodl_lib.contract.worker_messages import REPORTS, Bound, Finished, Report, WorkerState
 from autodl_lib.supervisor.worker_handle import Lease, ReportRefused, Worker
 
 _REPORT_KINDS: dict[str, type[Report]] = {report.type: report for report in REPORTS}
 _KEY = re.compile(r'\{"worker":"([0-9a-f]{16})",')
+_SHA256 = re.compile("[0-9a-f]{64}")
 _ENDS_WORK = frozenset({"ready", "failed", "halted", "finished", "current"})
 
 
@@ -77,6 +78,8 @@ def _reports_in(text: str, key: str) -> list[object]:
 def _admit_each(worker: Worker, documents: list[object]) -> Iterator[Admitted]:
     for document in documents:
         report = decode_message(_REPORT_KINDS, document)
+        if isinstance(report, Finished) and report.sha256 is not None and not _SHA256.fullmatch(report.sha256):
+            raise ReportRefused("a SHA-256 that is none")
         lease = worker.admit(report)
         if isinstance(report, Bound):
             worker.move(WorkerState.BOUND)

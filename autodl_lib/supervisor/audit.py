@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autodl_lib.contract.task import Uid
+from autodl_lib.contract.worker_messages import Finished
 from autodl_lib.store.rows import Actor
 
 LINES_PER_S = 20.0
@@ -69,22 +70,24 @@ class AuditLog:
             },
         )
 
-    def finished(self, uid: Uid, task_id: int, dest: str, size_bytes: int) -> None:
+    def finished(self, uid: Uid, task_id: int, report: Finished) -> None:
         """A task's file is in place."""
         suppressed = self._pay(uid)
         if suppressed is None:
             return
         logger.info(
-            "task %d is finished: %s, %d bytes",
+            "task %d is finished: %s, %d bytes%s",
             task_id,
-            printable(dest),
-            size_bytes,
+            printable(report.dest),
+            report.size_bytes,
+            f", sha256 {report.sha256}" if report.sha256 else "",
             extra={
                 "event": "task_finished",
                 "task_id": task_id,
                 "uid": uid,
-                "dest": dest,
-                "size_bytes": size_bytes,
+                "dest": report.dest,
+                "size_bytes": report.size_bytes,
+                "sha256": report.sha256,
                 "suppressed": suppressed or None,
             },
         )

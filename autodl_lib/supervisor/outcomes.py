@@ -177,7 +177,8 @@ class Outcomes:
             lease,
             Change(
                 event=TaskEvent.FINISH,
-                detail=f"{report.dest}, {report.size_bytes} bytes",
+                detail=f"{report.dest}, {report.size_bytes} bytes"
+                + (f", sha256 {report.sha256}" if report.sha256 else ""),
                 dest=report.dest,
                 name=report.dest.rpartition("/")[2] or None,
                 forget_part=True,

@@ -171,7 +171,7 @@ class Runner:
             self.pool.distrust(worker, why)
         for item in batch:
             if isinstance(item.report, Finished) and item.lease.phase is LeasePhase.ENDED:
-                self.audit.finished(item.lease.uid, item.lease.task_id, item.report.dest, item.report.size_bytes)
+                self.audit.finished(item.lease.uid, item.lease.task_id, item.report)
         for uid in {item.lease.uid for item in batch}:
             if self.is_spent(uid):
                 self._interrupt(uid)

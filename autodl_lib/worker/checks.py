@@ -58,6 +58,8 @@ class Checks:
         self._lists: Sequence[ChecksumList] = ()
         self._rounds = 0
         self._tried_alone: set[int] = set()
+        self.sha256: str | None = None
+        """The file's, once it was let pass and where that was among what was checked."""
 
     def take_lists(self, lists: Sequence[ChecksumList]) -> None:
         """Take up the lists of checksums that were fetched."""
@@ -84,6 +86,7 @@ class Checks:
         """Say what follows from what was found; `sole_source`: which source brought all bytes, if one did so alone."""
         if findings.complaint is None:
             is_asked = self._options.checksums or self._options.pieces
+            self.sha256 = next((item.hex for item in expected.checksums if item.algorithm == "sha256"), None)
             return LetPass(note=f"verified: {expected.words()}" if is_asked else None)
         self._rounds += 1
         if findings.bad_pieces and self._rounds <= MOST_ROUNDS:

@@ -15,10 +15,11 @@ from autodl_lib.worker.holding import Holding
 class Delivery:
     """One complete part file."""
 
-    def __init__(self, lease: str, holding: Holding, tally: Tally) -> None:
+    def __init__(self, lease: str, holding: Holding, tally: Tally, sha256: str | None) -> None:
         self._lease = lease
         self._holding = holding
         self._tally = tally
+        self._sha256 = sha256
         self._identity = holding.opened().identity()
 
     def ready(self) -> Ready:
@@ -51,4 +52,5 @@ class Delivery:
         part, holding.part = holding.opened(), None
         part.close()
         dest = holding.folder.join(holding.name)
-        return Finished(lease=self._lease, dest=dest, size_bytes=self._identity.size_bytes)
+        size_bytes = self._identity.size_bytes
+        return Finished(lease=self._lease, dest=dest, size_bytes=size_bytes, sha256=self._sha256)

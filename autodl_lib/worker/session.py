@@ -287,7 +287,7 @@ class Session:
         if self._halt is not None:
             self._let_go(discard=self._halt, report=self._halted)
             return
-        self._delivery = Delivery(self.assign.lease, self._held(), self._tally())
+        self._delivery = Delivery(self.assign.lease, self._held(), self._tally(), self._checks.sha256)
         self.phase = Phase.READY
         self._facilities.reports.add(self._delivery.ready())
 

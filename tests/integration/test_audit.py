@@ -109,6 +109,20 @@ def test_a_finished_task_s_path_and_size_are_in_the_history_and_in_the_daemon_s_
     )
 
 
+def test_a_sha256_that_was_checked_is_in_the_history_and_in_the_daemon_s_log(
+    daemon: Daemon, nginx: Nginx, users: dict[str, User]
+) -> None:
+    alice = users["alice"]
+    served = nginx.file("audit/checked.bin", 1234)
+    checksums = [f"sha256={served.sha256.upper()}"]
+    [task_id] = alice.call(daemon.socket, "add", urls=[served.url], checksums=checksums)["ids"]
+    dest = daemon.await_state(task_id, "finished")["dest"]
+    words = f"{dest}, 1234 bytes, sha256 {served.sha256}"
+    assert history(daemon, alice)[0]["detail"] == words
+    assert alice.call(daemon.socket, "log", id=task_id)["events"][-1]["detail"] == words
+    assert f"task {task_id} is finished: {words}\n" in daemon.log()
+
+
 def test_a_user_sees_their_own_history_alone_and_administrators_see_all(daemon: Daemon, users: dict[str, User]) -> None:
     alice, bob, admin = users["alice"], users["bob"], users["admin"]
     [hers] = alice.call(daemon.socket, "add", urls=[NOWHERE], paused=True)["ids"]

@@ -103,6 +103,11 @@ def finished_unpublished(liar: Liar) -> None:
 
 
 @lie
+def forged_sha256(liar: Liar) -> None:
+    liar.say(liar.finished(sha256="x" * 63 + "\n"))
+
+
+@lie
 def ready_twice(liar: Liar) -> None:
     liar.say(liar.ready(), liar.ready())
 
