@@ -41,7 +41,7 @@ OUTBOX_LIMIT_BYTES = 8 * 1024 * 1024
 MAX_REPORTS_PER_LEASE = 200
 PROGRESS_PER_S = 10
 PROGRESS_BURST = 200
-MAX_ROOM = 128
+MAX_ROOM = 256
 QUICK_PACE_S = 0.01
 ROOM_HORIZON_S = 0.3
 """How much work, by a worker's recent pace, is handed to it ahead."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 from collections import deque
 from collections.abc import Callable
 from typing import assert_never
@@ -42,7 +43,7 @@ from autodl_lib.worker.session import Session
 from autodl_lib.worker.sync_thread import SyncJob
 from autodl_lib.worker.verdicts import TaskFailed
 
-MOST_AWAITING = 64
+MOST_AWAITING = 192
 RETURN_AFTER_S = 0.1
 DEFAULT_UMASK = 0o022
 
@@ -59,6 +60,8 @@ class Backlog:
         self._current: Session | None = None
         self._awaiting: dict[str, Session] = {}
         self._published: list[Session] = []
+        # Each holds a descriptor.
+        self._most_awaiting = min(MOST_AWAITING, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
     def obey(self, orders: list[Order | UnreadableAssign]) -> None:
         """Carry out orders; all `publish` among them share one sync of their folder."""
@@ -95,7 +98,7 @@ class Backlog:
             if self._waiting and self._current is not None and now - self._current.begun_mono > RETURN_AFTER_S:
                 self._return_waiting()
         started = False
-        while self._current is None and self._waiting and len(self._awaiting) < MOST_AWAITING:
+        while self._current is None and self._waiting and len(self._awaiting) < self._most_awaiting:
             session = self._waiting.popleft()
             self._current = session
             os.umask(_umask_of(session.assign))  # only the current one makes files and folders

@@ -28,8 +28,8 @@ class SyncJob:
     fd: int | None = None
 
 
-HOLD_S = 0.01
-_HOLD_JOBS = 32
+HOLD_S = 0.03
+_HOLD_JOBS = 64
 
 
 class SyncThread:
