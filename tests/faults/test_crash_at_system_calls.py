@@ -18,7 +18,7 @@ from support.strace import Strace, calls_of, kill_at, sample_of
 from support.waiting import wait_until
 
 SEED = int(os.environ.get("AUTODL_FAULT_SEED") or random.randrange(10**9))
-SAMPLE = int(os.environ.get("AUTODL_FAULT_CALLS", "14"))
+SAMPLE = int(os.environ.get("AUTODL_FAULT_CALLS", "12"))
 
 WORKER_CALLS = (
     *("openat", "pwrite64", "pwritev2", "fsync", "fdatasync", "linkat", "unlinkat", "renameat", "ftruncate", "flock"),

@@ -19,8 +19,8 @@ from support.processes import marked
 from support.waiting import wait_until
 
 SEED = int(os.environ.get("AUTODL_FAULT_SEED") or random.randrange(10**9))
-ARMED_AT_ONCE = 12
-ARMED_AGAIN = 3
+ARMED_AT_ONCE = 16
+ARMED_AGAIN = 2
 """Points that were hit are armed again beside others: a crash on top of a crash."""
 
 MOST_ROUNDS = 40

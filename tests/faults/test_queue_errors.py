@@ -16,6 +16,8 @@ from support.rpc import Refused
 from support.strace import Strace, fail_at
 from support.waiting import PATIENCE_S, wait_until
 
+from autodl_lib.store.database import is_hopeless
+
 MakeFaulty = Callable[..., FaultyDaemon]
 
 
@@ -79,7 +81,7 @@ def daemon(make_faulty: MakeFaulty) -> FaultyDaemon:
         ("fdatasync", "EIO", "1+"),
         ("fdatasync", "ENOSPC", "2+2"),
         ("pwrite64", "EROFS", "3+"),
-        ("fcntl", "EIO", "1+2"),
+        ("pread64", "EIO", "1+"),
         ("ftruncate", "EIO", "1+"),
     ],
 )
@@ -203,3 +205,23 @@ def test_a_queue_whose_pages_are_damaged_while_it_runs_ends_the_daemon_which_say
     assert ".recover" in daemon.log()
     daemon.launch()
     assert ended(daemon) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "hopeless"),
+    [
+        (sqlite3.SQLITE_CORRUPT, True),
+        (sqlite3.SQLITE_CORRUPT_VTAB, True),
+        (sqlite3.SQLITE_NOTADB, True),
+        (sqlite3.SQLITE_PROTOCOL, True),  # a lock whose release failed is held for as long as the process lives
+        (sqlite3.SQLITE_READONLY_DBMOVED, True),
+        (sqlite3.SQLITE_READONLY, False),
+        (sqlite3.SQLITE_BUSY, False),
+        (sqlite3.SQLITE_FULL, False),
+        (sqlite3.SQLITE_IOERR_WRITE, False),
+    ],
+)
+def test_what_passes_is_waited_out_and_what_does_not_ends_the_daemon(code: int, hopeless: bool) -> None:
+    error = sqlite3.OperationalError("as SQLite says")
+    error.sqlite_errorcode = code
+    assert is_hopeless(error) is hopeless
