@@ -37,6 +37,7 @@ COMMAND_LINES = 100_000
 SINGLES = 20_000
 ASKED = 500
 SMALL = 1000
+FEW = 9000
 RUN = 2000
 """Tasks that are downloaded to see what one costs the supervisor."""
 
@@ -299,8 +300,8 @@ def run(bench: Bench, tasks: int, base: str) -> None:
     bench.root("clear", all=True)
     fill_all(bench, SMALL, base)
     few_us = planning_us(bench.daemon, bench.users)
-    fill_all(bench, RUN, base)
-    measure_running(bench, f"{SMALL + RUN}")
+    fill_all(bench, FEW, base)
+    measure_running(bench, f"{SMALL + FEW}")
     say(f"--- {tasks} tasks", "")
     fill_all(bench, tasks, base)
     say("memory with the tasks", bench.memory(), "<= 120 MiB")
