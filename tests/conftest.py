@@ -9,11 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.daemon import QUICK, Daemon, MakeDaemon
 from support.nginx import Nginx
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and with them each program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# A machine that does other things besides may take any time for anything.
+settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded")
 
 
 @pytest.fixture(scope="session")
