@@ -121,8 +121,9 @@ class Session:
         if self.phase in IS_COMPLETE and not self.is_visible:
             return  # the supervisor knows it by its identity, or will forget it: no control file, no owner
         self._stop()
+        is_known = self.is_visible or holding.part.name == self.assign.part  # what is not has no way back
         try:
-            letting_go.leave(holding, self._ranges(holding), durable=self._settings.durable)
+            letting_go.leave(holding, self._ranges(holding) if is_known else None, durable=self._settings.durable)
         except (OSError, ValueError) as error:
             logger.warning("a part file could not be saved", extra={"event": "part_lost", "reason": str(error)})
 

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,16 +15,21 @@ from support.queues import new_task, open_store
 
 from autodl_lib.contract.states import TaskEvent
 from autodl_lib.contract.task import OnConflict, TaskError, TaskId
-from autodl_lib.contract.worker_messages import FileIdentity
+from autodl_lib.contract.worker_messages import Assign, FileIdentity
 from autodl_lib.store.rows import Change, Description
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction
 from autodl_lib.worker import part_file
-from autodl_lib.worker.control_file import ControlRecord, decode_slots
+from autodl_lib.worker.control_file import ControlRecord, Ranges, decode_slots
 from autodl_lib.worker.folder import Folder, Folders
+from autodl_lib.worker.holding import Holding
+from autodl_lib.worker.main import default_settings
 from autodl_lib.worker.part_file import Claim, PartFile, claim_part, discard_part, reopen_identical, reopen_part
+from autodl_lib.worker.phase import Phase
 from autodl_lib.worker.publish import finish_published
 from autodl_lib.worker.response import RemoteVersion
+from autodl_lib.worker.session import Session
+from autodl_lib.worker.sync_thread import SyncThread
 from autodl_lib.worker.verdicts import TaskFailed, os_verdict
 
 NAME, PART, CONTROL = "a.bin", ".a.bin.autodl-part", ".a.bin.autodl-ctl"
@@ -210,3 +216,52 @@ def test_a_task_that_failed_after_it_was_ready_looks_first_whether_its_file_is_t
             assert [await go(way, store) for way in ways] == [identity] * len(ways)
 
     asyncio.run(run())
+
+
+class Fetched:
+    """A transfer of which so much has come."""
+
+    def __init__(self, visible: bool) -> None:
+        self._visible = visible
+
+    def is_visible(self) -> bool:
+        return self._visible
+
+    def ranges(self) -> Ranges:
+        return ((0, 1000),)
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("visible", "known_part", "kept_files"),
+    [(False, None, []), (True, None, [CONTROL, PART]), (False, PART, [CONTROL, PART])],
+    ids=["never told", "told as started", "known from an earlier attempt"],
+)
+def test_a_worker_that_is_left_alone_keeps_only_what_the_queue_knows_of(
+    folder: Folder, tmp_path: Path, visible: bool, known_part: str | None, kept_files: list[str]
+) -> None:
+    assign = Assign(
+        lease="l",
+        task_id=1,
+        tag="db:1",
+        url="http://host/a.bin",
+        dir=str(tmp_path),
+        output=None,
+        headers=(),
+        limit_rate_bps=0,
+        on_conflict=OnConflict.RENAME,
+        name=NAME,
+        part=known_part,
+        identity=None,
+    )
+    facilities = SimpleNamespace(settings=default_settings(), sync=SyncThread(), folders=Folders())
+    session = Session(assign, facilities)  # type: ignore[arg-type]
+    holding = Holding(assign, folder, facilities.settings)
+    _, holding.part = claim_part(folder, Claim(name=NAME, on_conflict=OnConflict.RENAME, tag="db:1"))
+    holding.part.write([b"x" * 1000], 0)
+    holding.version = RemoteVersion(size=5000, etag='"v"', last_modified=None)
+    session._holding, session._fetching, session.phase = holding, Fetched(visible), Phase.TRANSFERRING  # type: ignore[assignment]
+    session.leave()
+    assert sorted(os.listdir(tmp_path)) == kept_files
