@@ -33,6 +33,7 @@ class Numbering:
         self._connection = connection
         self._separate = separate
         self._draw = draw
+        self._series: dict[Uid, int] = {}
 
     def take(self, uid: Uid, count: int) -> list[TaskId]:
         """Return the next numbers of a user, ascending."""
@@ -60,9 +61,14 @@ class Numbering:
         return following
 
     def _series_of(self, uid: Uid) -> int:
+        known = self._series.get(uid)
+        if known is not None:
+            return known
         row = self._connection.execute(SQL["series_of_user"], (uid,)).fetchone()
         if row is not None:
-            return int(row[0])
+            # Not when it is drawn: that transaction may come to nothing.
+            self._series[uid] = int(row[0])
+            return self._series[uid]
         taken = {series for (series,) in self._connection.execute(SQL["all_series"])}
         free = [series for series in range(SERIES_NUM) if series not in taken] or list(range(SERIES_NUM))
         series = free[self._draw(len(free))]
