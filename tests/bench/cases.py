@@ -134,7 +134,7 @@ def small(stage: Stage) -> Iterator[Scene]:
         f"{count} files of 10 KiB",
         f"{stage.nginx.base}small/",
         expected,
-        targets=[Target(text="<= 0.3 x aria2c -j16", of="autodl", against=("aria2c",), factor=0.3)],
+        targets=[Target(text="<= 0.25 x aria2c -j16", of="autodl", against=("aria2c",), factor=0.25)],
     )
 
 
