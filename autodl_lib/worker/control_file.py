@@ -30,6 +30,7 @@ _MAX_BYTES = 2**63
 
 MAY_PASS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ENOBUFS, errno.EROFS}
+    | {errno.ENOSPC, errno.EDQUOT}  # an overlay copies a file that is opened for writing
 )
 """Errors that tell nothing about a file: what can't be opened for one of these is there all the same."""
 
