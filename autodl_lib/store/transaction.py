@@ -244,10 +244,10 @@ class Transaction:
             self.moved.append(Moved(ids=tuple(ids), uid=uid, old=before, new=None, count=len(ids)))
         return len(old)
 
-    def count_response(self, uid: Uid, code: int) -> None:
-        """Count one answer of a server for the statistics of the last ten minutes."""
+    def count_responses(self, uid: Uid, code: int, count: int) -> None:
+        """Count answers of servers for the statistics of the last ten minutes."""
         bucket = int(time.time()) // RESPONSE_BUCKET_S
-        self._connection.execute(SQL["add_responses"], (bucket, uid, str(code), 1))
+        self._connection.execute(SQL["add_responses"], (bucket, uid, str(code), count))
 
     def forget_responses(self) -> None:
         """Drop counters of answers that are older than the window."""

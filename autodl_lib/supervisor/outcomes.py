@@ -14,6 +14,7 @@ import dataclasses
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from autodl_lib.contract.errors import InternalError, NoSuchTask, StoreUnusable,
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.settings import RetrySection
 from autodl_lib.contract.states import TaskEvent, TaskState, Want
-from autodl_lib.contract.task import TaskError
+from autodl_lib.contract.task import TaskError, Uid
 from autodl_lib.contract.worker_messages import (
     Current,
     Discarded,
@@ -68,6 +69,9 @@ class Outcomes:
     def __init__(self, store: Store, retry: RetrySection) -> None:
         self._store = store
         self.retry = retry
+        # Of the batch that is being recorded, on the writer's thread: written once for all of its reports.
+        self._answers: Counter[tuple[Uid, int]] = Counter()
+        self._received: Counter[Uid] = Counter()
 
     async def record(self, batch: list[Admitted]) -> Recorded:
         """Record reports in one commit; return what follows from it."""
@@ -104,8 +108,14 @@ class Outcomes:
 
     def _recorder(self, items: list[Admitted]) -> Callable[[Transaction], None]:
         def run(transaction: Transaction) -> None:
+            self._answers.clear()
+            self._received.clear()
             for item in items:
                 self._guarded(transaction, item.lease, lambda item=item: self._apply(transaction, item))  # type: ignore[misc]
+            for (uid, status), count in self._answers.items():
+                transaction.count_responses(uid, status, count)
+            for uid, received_bytes in self._received.items():
+                transaction.count_traffic(uid, received_bytes)
 
         return run
 
@@ -169,7 +179,7 @@ class Outcomes:
         size = report.identity.size_bytes
         lease.size_bytes = size
         transaction.describe(lease.task_id, _description(report, size, size, report.identity))
-        self._count(transaction, lease, report.http_status, report.bytes_received)
+        self._count(lease, report.http_status, report.bytes_received)
 
     def _finished(self, transaction: Transaction, lease: Lease, report: Finished) -> None:
         self._apply_running(
@@ -189,7 +199,7 @@ class Outcomes:
         )
 
     def _current(self, transaction: Transaction, lease: Lease, report: Current) -> None:
-        self._count(transaction, lease, report.http_status, 0)
+        self._count(lease, report.http_status, 0)
         self._apply_running(
             transaction,
             lease,
@@ -207,7 +217,7 @@ class Outcomes:
         )
 
     def _failed(self, transaction: Transaction, lease: Lease, report: Failed) -> None:
-        self._count(transaction, lease, report.http_status, report.bytes_received)
+        self._count(lease, report.http_status, report.bytes_received)
         kept: dict[str, Any] = {
             "bytes_done": report.bytes_done,
             "part": report.part,
@@ -314,12 +324,11 @@ class Outcomes:
         else:
             transaction.apply(lease.task_id, change)
 
-    @staticmethod
-    def _count(transaction: Transaction, lease: Lease, http_status: int | None, received_bytes: int) -> None:
+    def _count(self, lease: Lease, http_status: int | None, received_bytes: int) -> None:
         if http_status:
-            transaction.count_response(lease.uid, http_status)
+            self._answers[lease.uid, http_status] += 1
         if received_bytes:
-            transaction.count_traffic(lease.uid, received_bytes)
+            self._received[lease.uid] += received_bytes
 
 
 def _description(
