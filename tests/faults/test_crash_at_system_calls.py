@@ -23,22 +23,10 @@ SAMPLE = int(os.environ.get("AUTODL_FAULT_CALLS", "12"))
 WORKER_CALLS = (
     *("openat", "pwrite64", "pwritev2", "fsync", "fdatasync", "linkat", "unlinkat", "renameat", "ftruncate", "flock"),
     *("sendto", "write", "utimensat", "close", "newfstatat", "mkdir", "statfs", "fadvise64", "sync_file_range", "read"),
-    "epoll_wait",
+    *("epoll_wait",),
 )
 DAEMON_CALLS = (
-    *(
-        "pwrite64",
-        "fdatasync",
-        "fsync",
-        "ftruncate",
-        "write",
-        "sendto",
-        "recvfrom",
-        "read",
-        "pread64",
-        "close",
-        "fcntl",
-    ),
+    *("pwrite64", "fdatasync", "fsync", "ftruncate", "write", "sendto", "recvfrom", "read", "pread64", "close"),
     *("fcntl", "unlink", "openat", "accept4", "epoll_wait"),
 )
 
