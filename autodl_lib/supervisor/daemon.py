@@ -26,20 +26,20 @@ from autodl_lib.contract.task import Uid
 from autodl_lib.privilege.accounts import find_account
 from autodl_lib.privilege.landlock import confinement_words
 from autodl_lib.store.store import Store
-from autodl_lib.supervisor.access import Access
-from autodl_lib.supervisor.dispatch import Dispatcher
+from autodl_lib.supervisor.clients.access import Access
+from autodl_lib.supervisor.clients.dispatch import Dispatcher
+from autodl_lib.supervisor.clients.listener import Listener
 from autodl_lib.supervisor.handlers.context import Service
 from autodl_lib.supervisor.housekeeping import Housekeeper, IdleExit
-from autodl_lib.supervisor.listener import Listener
 from autodl_lib.supervisor.network_watch import NetworkWatch
-from autodl_lib.supervisor.pool import Pool
-from autodl_lib.supervisor.rate_limits import RateLimits
 from autodl_lib.supervisor.runner import Runner
+from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
+from autodl_lib.supervisor.scheduling.user_limits import UserLimits
 from autodl_lib.supervisor.set_number import forget_number, number_at_start
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import DATABASE
 from autodl_lib.supervisor.systemd import ServiceManager, StatusLine
-from autodl_lib.supervisor.user_limits import UserLimits
+from autodl_lib.supervisor.workers.pool import Pool
 
 STOP_TIMEOUT_S = 8.0
 

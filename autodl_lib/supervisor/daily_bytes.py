@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.contract.worker_messages import Progress
 from autodl_lib.store.reader import Reader
-from autodl_lib.supervisor.user_limits import UserLimits
-from autodl_lib.supervisor.worker_handle import Lease
+from autodl_lib.supervisor.scheduling.user_limits import UserLimits
+from autodl_lib.supervisor.workers.worker_handle import Lease
 
 DAY_S = 86400
 

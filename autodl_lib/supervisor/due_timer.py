@@ -13,7 +13,7 @@ import time
 
 from autodl_lib.contract.settings import RetrySection
 from autodl_lib.store.store import Store
-from autodl_lib.supervisor.retry import MAX_RETRY_AFTER_S
+from autodl_lib.supervisor.scheduling.retry import MAX_RETRY_AFTER_S
 from autodl_lib.supervisor.timer_delay import timer_delay
 
 _BATCH = 1000

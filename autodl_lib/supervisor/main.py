@@ -18,15 +18,15 @@ import sys
 from pathlib import Path
 
 from autodl_lib.contract.errors import AutodlError, BadSettings
+from autodl_lib.supervisor.clients.listener import bind_socket, give_socket, remove_socket
 from autodl_lib.supervisor.daemon import STOP_TIMEOUT_S, Daemon, Setup
 from autodl_lib.supervisor.environment import forget_the_rest
 from autodl_lib.supervisor.journal import JournalHandler, is_journal
-from autodl_lib.supervisor.listener import bind_socket, give_socket, remove_socket
 from autodl_lib.supervisor.options import SYSTEM_CONFIG, SYSTEM_SOCKET, SYSTEM_STATE_DIR, DaemonOptions
-from autodl_lib.supervisor.processes import forget_children, raise_file_limit, waited_for
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import claim_state_dir
 from autodl_lib.supervisor.systemd import ServiceManager, adopted_socket, path_of
+from autodl_lib.supervisor.workers.processes import forget_children, raise_file_limit, waited_for
 
 PRIVATE_IDLE_EXIT_S = 900.0
 _STDERR_FD = 2

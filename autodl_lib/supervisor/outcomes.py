@@ -42,11 +42,11 @@ from autodl_lib.contract.worker_messages import (
 from autodl_lib.store.rows import Change, Description
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction
-from autodl_lib.supervisor.admission import Admitted
 from autodl_lib.supervisor.audit import printable
-from autodl_lib.supervisor.losses import Loss
-from autodl_lib.supervisor.retry import Attempt, decide
-from autodl_lib.supervisor.worker_handle import Lease, Worker
+from autodl_lib.supervisor.scheduling.retry import Attempt, decide
+from autodl_lib.supervisor.workers.admission import Admitted
+from autodl_lib.supervisor.workers.losses import Loss
+from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
 
 _STORE_RETRY_S = 1.0
 _OUTCOME_OF = {Want.PAUSE: TaskEvent.PAUSE, Want.CANCEL: TaskEvent.CANCEL}

@@ -20,18 +20,15 @@ from autodl_lib.contract.task import Uid
 from autodl_lib.contract.worker_messages import Failed, Finished, LeasePhase
 from autodl_lib.store.rows import Moved, TaskSpec
 from autodl_lib.store.store import Store
-from autodl_lib.supervisor.admission import Admitted
 from autodl_lib.supervisor.audit import AuditLog
-from autodl_lib.supervisor.crew import Crew, idle_share
 from autodl_lib.supervisor.daily_bytes import DailyBytes, next_day_at
 from autodl_lib.supervisor.due_timer import DueTimer
-from autodl_lib.supervisor.host_holds import HostHolds
-from autodl_lib.supervisor.host_ledger import user_key
-from autodl_lib.supervisor.losses import Loss
-from autodl_lib.supervisor.next_tasks import Closed, Need, QueueHeads, next_tasks
 from autodl_lib.supervisor.outcomes import Outcomes
-from autodl_lib.supervisor.pool import Pool
-from autodl_lib.supervisor.scheduler import (
+from autodl_lib.supervisor.scheduling.crew import Crew, idle_share
+from autodl_lib.supervisor.scheduling.host_holds import HostHolds
+from autodl_lib.supervisor.scheduling.host_ledger import user_key
+from autodl_lib.supervisor.scheduling.next_tasks import Closed, Need, QueueHeads, next_tasks
+from autodl_lib.supervisor.scheduling.scheduler import (
     AssignTask,
     MakeRoom,
     RetireWorker,
@@ -42,10 +39,13 @@ from autodl_lib.supervisor.scheduler import (
     WorkerView,
     plan,
 )
-from autodl_lib.supervisor.strides import Strides
+from autodl_lib.supervisor.scheduling.strides import Strides
+from autodl_lib.supervisor.scheduling.user_limits import UserLimits
 from autodl_lib.supervisor.timer_delay import timer_delay
-from autodl_lib.supervisor.user_limits import UserLimits
-from autodl_lib.supervisor.worker_handle import Lease
+from autodl_lib.supervisor.workers.admission import Admitted
+from autodl_lib.supervisor.workers.losses import Loss
+from autodl_lib.supervisor.workers.pool import Pool
+from autodl_lib.supervisor.workers.worker_handle import Lease
 
 EVERYBODY = Uid(-1)
 """The uid that stands for all users' queues in a hold."""
@@ -180,13 +180,13 @@ class Runner:
         """Return whether a user has taken all the bytes of today."""
         if self.pool is None or not self._users_limits.of(uid).bytes_per_day:
             return self.daily_bytes.is_spent(uid, (), {})
-        return self.daily_bytes.is_spent(uid, self.pool.leases_of(uid), self.pool.live)
+        return self.daily_bytes.is_spent(uid, self.pool.leases.of_user(uid), self.pool.leases.live)
 
     def _interrupt(self, uid: Uid) -> None:
         """A user's bytes of the day are spent: what is running is set back into the queue, and its part kept."""
         if self.pool is None:
             return
-        for lease in self.pool.leases_of(uid):
+        for lease in self.pool.leases.of_user(uid):
             if lease.outcome is None and lease.phase in _INTERRUPTIBLE:
                 self.pool.halt(lease, TaskEvent.INTERRUPT)
 
@@ -194,7 +194,7 @@ class Runner:
         """Record the loss of leases."""
         if self.pool is None:
             return
-        live = {task_id: progress.bytes_done for task_id, progress in self.pool.live.items()}
+        live = {task_id: progress.bytes_done for task_id, progress in self.pool.leases.live.items()}
         await self._outcomes.record_losses(losses, {int(task_id): done for task_id, done in live.items()})
         for loss in losses:
             self.pool.end_lease(loss.lease)
@@ -216,8 +216,8 @@ class Runner:
         """A task was set aside in the very moment in which it was handed out: have it let go."""
         if self.pool is None:
             return
-        for task_id in self.pool.leased().intersection(move.ids) if move.ids else self.pool.leased():
-            lease = self.pool.lease_of(task_id)
+        for task_id in self.pool.leases.tasks().intersection(move.ids) if move.ids else self.pool.leases.tasks():
+            lease = self.pool.leases.of_task(task_id)
             if lease is None or lease.uid != move.uid or lease.outcome is not None:
                 continue
             task = self._store.read.task(task_id)
@@ -280,8 +280,8 @@ class Runner:
         if slots + rooms.total() == 0:
             return ()
         now = time.time()
-        leased = pool.leased()
-        leased_by_user = pool.leased_by_user()
+        leased = pool.leases.tasks()
+        leased_by_user = pool.leases.by_user()
         full = {host for host, free in pool.allotments.hosts.room().items() if free <= 0}
         self.host_holds.expire(time.monotonic())
         users = []
@@ -320,7 +320,7 @@ class Runner:
 
     def _remove_leftovers(self, pool: Pool, views: tuple[WorkerView, ...]) -> None:
         """Have part files of settled tasks removed by their owner's worker, or one more where a place is free."""
-        leased = pool.leased()
+        leased = pool.leases.tasks()
         leftovers = [left for left in self._store.read.leftovers(_LEFTOVER_BATCH) if left.id not in leased]
         self._leftovers = bool(leftovers)
         places = self.max_tasks_num - len(views)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from autodl_lib.worker.control_file import ControlRecord
 from autodl_lib.worker.disk_jobs import DiskJobs
-from autodl_lib.worker.foreign_part import CopyJob
+from autodl_lib.worker.files.control_file import ControlRecord
+from autodl_lib.worker.files.foreign_part import CopyJob
 from autodl_lib.worker.holding import Holding
+from autodl_lib.worker.network.verdicts import Verdict, os_verdict
 from autodl_lib.worker.preparation import Adopted
-from autodl_lib.worker.verdicts import Verdict, os_verdict
 
 
 def adopt(

@@ -34,14 +34,14 @@ from autodl_lib.contract.worker_messages import (
     SetRate,
     Yielded,
 )
-from autodl_lib.worker.folder import Folder
+from autodl_lib.worker.files.folder import Folder
+from autodl_lib.worker.files.part_file import discard_part
+from autodl_lib.worker.network.verdicts import TaskFailed
 from autodl_lib.worker.orders import UnreadableAssign
-from autodl_lib.worker.part_file import discard_part
 from autodl_lib.worker.phase import Phase
 from autodl_lib.worker.pulse import Facilities
 from autodl_lib.worker.session import Session
 from autodl_lib.worker.sync_thread import SyncJob
-from autodl_lib.worker.verdicts import TaskFailed
 
 MOST_AWAITING = 192
 RETURN_AFTER_S = 0.1

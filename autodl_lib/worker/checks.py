@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.worker_messages import Assign
-from autodl_lib.worker.byte_ranges import ByteRanges
-from autodl_lib.worker.checking import ChecksumList, Expectation, Findings, expectation, names_of, promised_by
-from autodl_lib.worker.control_file import Ranges
-from autodl_lib.worker.response import ResponseHead
-from autodl_lib.worker.verdicts import Verdict
+from autodl_lib.worker.files.byte_ranges import ByteRanges
+from autodl_lib.worker.files.checking import ChecksumList, Expectation, Findings, expectation, names_of, promised_by
+from autodl_lib.worker.files.control_file import Ranges
+from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.verdicts import Verdict
 
 MOST_ROUNDS = 3
 

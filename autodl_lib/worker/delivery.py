@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from autodl_lib.contract.worker_messages import Finished, Ready
 from autodl_lib.worker.fetching import Tally
-from autodl_lib.worker.folder import Folder
+from autodl_lib.worker.files.folder import Folder
 from autodl_lib.worker.holding import Holding
 
 

@@ -14,18 +14,18 @@ from typing import Protocol
 
 from autodl_lib.contract.worker_messages import Assign
 from autodl_lib.worker.checks import FetchAgain
-from autodl_lib.worker.control_file import ControlRecord, Ranges
 from autodl_lib.worker.disk_jobs import DiskJobs, let_be
+from autodl_lib.worker.files.control_file import ControlRecord, Ranges
+from autodl_lib.worker.files.part_file import PartFile
+from autodl_lib.worker.files.preallocation import preallocate
 from autodl_lib.worker.holding import Holding
-from autodl_lib.worker.job import Job
-from autodl_lib.worker.part_file import PartFile
-from autodl_lib.worker.preallocation import preallocate
+from autodl_lib.worker.network.response import Accept, ResponseHead
+from autodl_lib.worker.network.verdicts import Verdict, os_verdict
 from autodl_lib.worker.pulse import Facilities, Pulse
-from autodl_lib.worker.response import Accept, ResponseHead
-from autodl_lib.worker.sources import Source
 from autodl_lib.worker.sync_thread import write_range_back
-from autodl_lib.worker.transfer import Transfer
-from autodl_lib.worker.verdicts import Verdict, os_verdict
+from autodl_lib.worker.transfer.job import Job
+from autodl_lib.worker.transfer.sources import Source
+from autodl_lib.worker.transfer.transfer import Transfer
 
 _RESERVED_FROM_BYTES = 8 * 1024 * 1024
 _NEVER = float("inf")

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.worker_messages import Assign, FileIdentity, TransferSettings
-from autodl_lib.worker.control_file import ControlRecord, Ranges
-from autodl_lib.worker.file_name import check_output, name_from_response
-from autodl_lib.worker.folder import Folder
-from autodl_lib.worker.part_file import (
+from autodl_lib.worker.files.control_file import ControlRecord, Ranges
+from autodl_lib.worker.files.file_name import check_output, name_from_response
+from autodl_lib.worker.files.folder import Folder
+from autodl_lib.worker.files.part_file import (
     Claim,
     PartFile,
     check_not_taken,
@@ -20,10 +20,10 @@ from autodl_lib.worker.part_file import (
     reopen_identical,
     reopen_part,
 )
+from autodl_lib.worker.files.publish import finish_published, place
+from autodl_lib.worker.network.response import Accept, RemoteVersion, ResponseHead
+from autodl_lib.worker.network.verdicts import TaskFailed
 from autodl_lib.worker.preparation import Adopted
-from autodl_lib.worker.publish import finish_published, place
-from autodl_lib.worker.response import Accept, RemoteVersion, ResponseHead
-from autodl_lib.worker.verdicts import TaskFailed
 
 _UNKNOWN = RemoteVersion(size=None, etag=None, last_modified=None)
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autodl_lib.contract.worker_messages import Assign, Failed, Halted
-from autodl_lib.worker.control_file import ControlRecord, Ranges
 from autodl_lib.worker.disk_jobs import DiskJobs, nothing
 from autodl_lib.worker.fetching import Tally
-from autodl_lib.worker.folder import Folders
+from autodl_lib.worker.files.control_file import ControlRecord, Ranges
+from autodl_lib.worker.files.folder import Folders
+from autodl_lib.worker.files.part_file import PartFile, discard_part
 from autodl_lib.worker.holding import Holding
-from autodl_lib.worker.part_file import PartFile, discard_part
-from autodl_lib.worker.verdicts import TaskFailed, Verdict
+from autodl_lib.worker.network.verdicts import TaskFailed, Verdict
 
 logger = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ import time
 from autodl_lib.contract.settings import TransferSection
 from autodl_lib.contract.worker_messages import TransferSettings
 from autodl_lib.worker.backlog import Backlog
-from autodl_lib.worker.connection import Connections
-from autodl_lib.worker.engine import Engine
-from autodl_lib.worker.folder import Folders
+from autodl_lib.worker.files.folder import Folders
+from autodl_lib.worker.network.connection import Connections
+from autodl_lib.worker.network.engine import Engine
 from autodl_lib.worker.orders import OrderPipe
 from autodl_lib.worker.pulse import Facilities
 from autodl_lib.worker.reporting import ReportBuffer, ReportSender

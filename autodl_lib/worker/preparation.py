@@ -14,14 +14,20 @@ from dataclasses import dataclass
 from autodl_lib.contract.checksums import MAX_LIST_BYTES
 from autodl_lib.contract.urls import redact_url
 from autodl_lib.contract.worker_messages import Assign, TransferSettings
-from autodl_lib.worker.checking import ChecksumList, list_urls
-from autodl_lib.worker.connection import Connections
-from autodl_lib.worker.foreign_part import OVERLAP_BYTES, ForeignPart, may_be_older_than, open_foreign_part, overlap
-from autodl_lib.worker.login_options import has_same_origin, of_mirror
-from autodl_lib.worker.request_options import Request, encode_headers, encode_url
-from autodl_lib.worker.response import Accept, RemoteVersion, ResponseHead, ResumePoint, judge_unbound
-from autodl_lib.worker.small_fetch import Fetched, SmallFetch
-from autodl_lib.worker.verdicts import TaskFailed, Verdict, http_verdict
+from autodl_lib.worker.files.checking import ChecksumList, list_urls
+from autodl_lib.worker.files.foreign_part import (
+    OVERLAP_BYTES,
+    ForeignPart,
+    may_be_older_than,
+    open_foreign_part,
+    overlap,
+)
+from autodl_lib.worker.network.connection import Connections
+from autodl_lib.worker.network.login_options import has_same_origin, of_mirror
+from autodl_lib.worker.network.request_options import Request, encode_headers, encode_url
+from autodl_lib.worker.network.response import Accept, RemoteVersion, ResponseHead, ResumePoint, judge_unbound
+from autodl_lib.worker.network.small_fetch import Fetched, SmallFetch
+from autodl_lib.worker.network.verdicts import TaskFailed, Verdict, http_verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autodl_lib.contract.worker_messages import Progress, Started, TransferSettings
-from autodl_lib.worker.connection import Connections
-from autodl_lib.worker.control_file import Ranges
 from autodl_lib.worker.disk_jobs import DiskJobs
-from autodl_lib.worker.folder import Folders
+from autodl_lib.worker.files.control_file import Ranges
+from autodl_lib.worker.files.folder import Folders
 from autodl_lib.worker.holding import Holding
+from autodl_lib.worker.network.connection import Connections
+from autodl_lib.worker.network.verdicts import Verdict, os_verdict
 from autodl_lib.worker.reporting import ReportBuffer
 from autodl_lib.worker.sync_thread import SyncThread
-from autodl_lib.worker.transfer import Transfer
-from autodl_lib.worker.verdicts import Verdict, os_verdict
+from autodl_lib.worker.transfer.transfer import Transfer
 
 STARTED_AFTER_S = 0.05
 PROGRESS_EVERY_S = 0.25

@@ -20,22 +20,22 @@ from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.worker_messages import Assign, Current, Finished, Note, Report
 from autodl_lib.worker import letting_go
 from autodl_lib.worker.adoption import adopt
-from autodl_lib.worker.checking import Expectation, Verification
 from autodl_lib.worker.checks import Checks, FetchAgain, LetPass, Outcome, Reject
-from autodl_lib.worker.conditions import with_conditions
-from autodl_lib.worker.control_file import ControlRecord, Ranges
-from autodl_lib.worker.defects import verdict_of
 from autodl_lib.worker.delivery import Delivery
 from autodl_lib.worker.disk_jobs import DiskJobs, nothing
 from autodl_lib.worker.fetching import Fetching, Tally
-from autodl_lib.worker.file_name import check_output
-from autodl_lib.worker.folder import Folder
+from autodl_lib.worker.files.checking import Expectation, Verification
+from autodl_lib.worker.files.conditions import with_conditions
+from autodl_lib.worker.files.control_file import ControlRecord, Ranges
+from autodl_lib.worker.files.file_name import check_output
+from autodl_lib.worker.files.folder import Folder
 from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.letting_go import Kept
+from autodl_lib.worker.network.verdicts import Verdict, os_verdict
 from autodl_lib.worker.phase import HALTS_AT_ONCE, HALTS_LATER, IS_COMPLETE, MAY_HOLD_BYTES, Phase
 from autodl_lib.worker.preparation import Preparation, Prepared
 from autodl_lib.worker.pulse import Facilities
-from autodl_lib.worker.verdicts import Verdict, os_verdict
+from autodl_lib.worker.transfer.defects import verdict_of
 
 _NEVER = float("inf")
 

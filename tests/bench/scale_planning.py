@@ -17,10 +17,10 @@ from support.daemon import Daemon
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.store.store import Store
-from autodl_lib.supervisor.host_ledger import HostLedger
 from autodl_lib.supervisor.runner import Runner
-from autodl_lib.supervisor.scheduler import WorkerView
-from autodl_lib.supervisor.user_limits import UserLimits
+from autodl_lib.supervisor.scheduling.host_ledger import HostLedger
+from autodl_lib.supervisor.scheduling.scheduler import WorkerView
+from autodl_lib.supervisor.scheduling.user_limits import UserLimits
 
 _WORKERS = 10
 _TIMES = 60

@@ -19,18 +19,18 @@ from autodl_lib.contract.worker_messages import Assign, FileIdentity
 from autodl_lib.store.rows import Change, Description
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction
-from autodl_lib.worker import part_file
-from autodl_lib.worker.control_file import ControlRecord, Ranges, decode_slots
-from autodl_lib.worker.folder import Folder, Folders
+from autodl_lib.worker.files import part_file
+from autodl_lib.worker.files.control_file import ControlRecord, Ranges, decode_slots
+from autodl_lib.worker.files.folder import Folder, Folders
+from autodl_lib.worker.files.part_file import Claim, PartFile, claim_part, discard_part, reopen_identical, reopen_part
+from autodl_lib.worker.files.publish import finish_published
 from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.main import default_settings
-from autodl_lib.worker.part_file import Claim, PartFile, claim_part, discard_part, reopen_identical, reopen_part
+from autodl_lib.worker.network.response import RemoteVersion
+from autodl_lib.worker.network.verdicts import TaskFailed, os_verdict
 from autodl_lib.worker.phase import Phase
-from autodl_lib.worker.publish import finish_published
-from autodl_lib.worker.response import RemoteVersion
 from autodl_lib.worker.session import Session
 from autodl_lib.worker.sync_thread import SyncThread
-from autodl_lib.worker.verdicts import TaskFailed, os_verdict
 
 NAME, PART, CONTROL = "a.bin", ".a.bin.autodl-part", ".a.bin.autodl-ctl"
 

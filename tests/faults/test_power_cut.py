@@ -24,7 +24,7 @@ from support.nginx import Nginx, Served
 from support.waiting import wait_until
 
 from autodl_lib.store.database import open_database
-from autodl_lib.worker.control_file import decode_slots
+from autodl_lib.worker.files.control_file import decode_slots
 
 SEED = int(os.environ.get("AUTODL_FAULT_SEED") or random.randrange(10**9))
 TREES = int(os.environ.get("AUTODL_FAULT_TREES", "1000"))

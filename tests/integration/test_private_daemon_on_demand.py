@@ -124,7 +124,7 @@ def test_its_queue_is_there_again_after_it_was_killed(home: Home) -> None:
 
 
 def test_it_ends_by_itself_when_nothing_is_left_to_do(make_daemon: MakeDaemon, nginx: Nginx) -> None:
-    daemon = make_daemon("--private", "--idle-exit", "0.5").start()
+    daemon = make_daemon("--private", "--idle-exit", "2").start()
     task_id = daemon.add_one(nginx.file("private/idle.bin", 300_000, rate="200k").slow_url)
     assert daemon.process is not None
     # Nobody watches it: the download alone keeps it alive.

@@ -98,7 +98,7 @@ def test_a_caller_is_who_made_the_connection_whoever_has_their_number_later(
 LEFT_BEHIND = """
 import asyncio, os, time
 from support.chosen_pid import fork_as
-from autodl_lib.supervisor.starter import Starter
+from autodl_lib.supervisor.workers.starter import Starter
 
 async def main():
     starter = Starter()

@@ -18,7 +18,7 @@ from worker_harness import WorkerHarness
 
 from autodl_lib.contract.failures import RETRYABLE
 from autodl_lib.contract.worker_messages import Assign, Failed, FileIdentity, Finished, Ready, Report, Started
-from autodl_lib.worker.control_file import decode_slots
+from autodl_lib.worker.files.control_file import decode_slots
 
 CONNECTIONS = 4
 STALL_TIMEOUT_S = 4.0

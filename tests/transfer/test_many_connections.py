@@ -15,7 +15,7 @@ from worker_harness import WorkerHarness
 
 from autodl_lib.contract.transfer_options import TransferOptions
 from autodl_lib.contract.worker_messages import Assign, Finished, Grant, Halt, Progress, Started, Yielded
-from autodl_lib.worker.control_file import decode_slots
+from autodl_lib.worker.files.control_file import decode_slots
 
 Start = Callable[..., WorkerHarness]
 KIB = 1024

@@ -23,7 +23,7 @@ from autodl_lib.contract.worker_messages import (
     Retire,
     Started,
 )
-from autodl_lib.worker.control_file import decode_slots
+from autodl_lib.worker.files.control_file import decode_slots
 
 BODY = os.urandom(3_000_000)
 OTHER = os.urandom(3_000_000)

@@ -17,8 +17,8 @@ from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.transfer_options import TransferOptions
 from autodl_lib.contract.worker_messages import Failed, Finished, Note
-from autodl_lib.worker.control_file import CONTROL_BYTES, ControlRecord, encode_slot
-from autodl_lib.worker.response import RemoteVersion
+from autodl_lib.worker.files.control_file import CONTROL_BYTES, ControlRecord, encode_slot
+from autodl_lib.worker.network.response import RemoteVersion
 
 UNKNOWN = replace(TINY, chunked=True)
 SHA256 = f"sha256={hashlib.sha256(SMALL).hexdigest()}"

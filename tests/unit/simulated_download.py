@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from autodl_lib.worker.byte_ranges import ByteRanges
-from autodl_lib.worker.steering import (
+from autodl_lib.worker.files.byte_ranges import ByteRanges
+from autodl_lib.worker.transfer.steering import (
     LEAST_PIECE_BYTES,
     Flow,
     Piece,

@@ -10,10 +10,10 @@ import pytest
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.worker_messages import Assign, Grant, Halt, Report, SetRate
 from autodl_lib.worker.backlog import Backlog
-from autodl_lib.worker.connection import Connections
-from autodl_lib.worker.engine import Engine
-from autodl_lib.worker.folder import Folders
+from autodl_lib.worker.files.folder import Folders
 from autodl_lib.worker.main import default_settings
+from autodl_lib.worker.network.connection import Connections
+from autodl_lib.worker.network.engine import Engine
 from autodl_lib.worker.pulse import Facilities
 from autodl_lib.worker.reporting import ReportBuffer
 from autodl_lib.worker.sync_thread import SyncThread

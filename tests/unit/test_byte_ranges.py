@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from autodl_lib.worker.byte_ranges import ByteRanges
+from autodl_lib.worker.files.byte_ranges import ByteRanges
 
 SIZE = 40
 Span = tuple[int, int]

@@ -13,7 +13,7 @@ import pytest
 from autodl_lib.contract.checksums import Checksum
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.transfer_options import PieceHashes, TransferOptions
-from autodl_lib.worker.checking import (
+from autodl_lib.worker.files.checking import (
     ChecksumList,
     Expectation,
     Verification,
@@ -22,9 +22,9 @@ from autodl_lib.worker.checking import (
     names_of,
     promised_by,
 )
-from autodl_lib.worker.hashing import never
-from autodl_lib.worker.response import ResponseHead
-from autodl_lib.worker.verdicts import TaskFailed
+from autodl_lib.worker.files.hashing import never
+from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.verdicts import TaskFailed
 
 PIECE = 1024
 CONTENT = os.urandom(5 * PIECE + 100)

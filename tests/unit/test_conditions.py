@@ -11,8 +11,8 @@ import pytest
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.transfer_options import TransferOptions
 from autodl_lib.contract.worker_messages import Assign
-from autodl_lib.worker.conditions import with_conditions
-from autodl_lib.worker.folder import Folder, Folders
+from autodl_lib.worker.files.conditions import with_conditions
+from autodl_lib.worker.files.folder import Folder, Folders
 
 NEWER = TransferOptions(if_newer=True)
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodl_lib.worker.control_file import SLOT_BYTES, ControlFile, ControlRecord, decode_slots, encode_slot
-from autodl_lib.worker.response import RemoteVersion
+from autodl_lib.worker.files.control_file import SLOT_BYTES, ControlFile, ControlRecord, decode_slots, encode_slot
+from autodl_lib.worker.network.response import RemoteVersion
 
 RECORD = ControlRecord(
     tag="db-1",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.supervisor.crew import LOOK_EVERY_S, NO_LIMIT, Crew, idle_share, resting
-from autodl_lib.supervisor.scheduler import AssignTask, Snapshot, SpawnWorker, UserQueue, WorkerView, plan
+from autodl_lib.supervisor.scheduling.crew import LOOK_EVERY_S, NO_LIMIT, Crew, idle_share, resting
+from autodl_lib.supervisor.scheduling.scheduler import AssignTask, Snapshot, SpawnWorker, UserQueue, WorkerView, plan
 
 ALICE, BOB = Uid(1000), Uid(1001)
 

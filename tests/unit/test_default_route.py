@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autodl_lib.worker import default_route
-from autodl_lib.worker.default_route import has_default_route, is_ipv4_default, is_ipv6_default, is_loopback
+from autodl_lib.worker.network import default_route
+from autodl_lib.worker.network.default_route import has_default_route, is_ipv4_default, is_ipv6_default, is_loopback
 
 ZEROS = "0" * 32
 HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"

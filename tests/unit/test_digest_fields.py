@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodl_lib.contract.checksums import Checksum, has_right_length
-from autodl_lib.worker.digest_fields import DIGEST_FIELDS, expected_digests
+from autodl_lib.worker.files.digest_fields import DIGEST_FIELDS, expected_digests
 
 CONTENT = b'{"hello": "world"}\n'
 

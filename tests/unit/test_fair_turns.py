@@ -11,10 +11,10 @@ import pytest
 
 from autodl_lib.contract.task import Gid, Uid
 from autodl_lib.privilege.peer import Peer
-from autodl_lib.supervisor import connection as connections
-from autodl_lib.supervisor.access import Caller
-from autodl_lib.supervisor.connection import Connection, Owner
-from autodl_lib.supervisor.fair_turns import ALONE, HEAVY, LIGHT, LIGHT_PER_ROUND, MAX_UNDER_WAY, FairTurns
+from autodl_lib.supervisor.clients import connection as connections
+from autodl_lib.supervisor.clients.access import Caller
+from autodl_lib.supervisor.clients.connection import Connection, Owner
+from autodl_lib.supervisor.clients.fair_turns import ALONE, HEAVY, LIGHT, LIGHT_PER_ROUND, MAX_UNDER_WAY, FairTurns
 
 ALICE, BOB = Uid(1001), Uid(1002)
 

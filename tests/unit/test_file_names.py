@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.worker.disposition import proposed_name
-from autodl_lib.worker.file_name import (
+from autodl_lib.worker.files.disposition import proposed_name
+from autodl_lib.worker.files.file_name import (
     MAX_NAME_BYTES,
     check_output,
     control_name,
@@ -20,8 +20,8 @@ from autodl_lib.worker.file_name import (
     sanitise,
     split_extension,
 )
-from autodl_lib.worker.response import ResponseHead
-from autodl_lib.worker.verdicts import TaskFailed
+from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.verdicts import TaskFailed
 
 
 def is_safe(name: str) -> bool:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.worker import foreign_part
-from autodl_lib.worker.foreign_part import (
+from autodl_lib.worker.files import foreign_part
+from autodl_lib.worker.files.foreign_part import (
     OVERLAP_BYTES,
     ForeignPart,
     copy_into,
@@ -23,7 +23,7 @@ from autodl_lib.worker.foreign_part import (
     overlap,
     parse_aria2_control,
 )
-from autodl_lib.worker.verdicts import TaskFailed
+from autodl_lib.worker.network.verdicts import TaskFailed
 
 MIB = 1024 * 1024
 CONTENT = bytes(range(1, 256)) * 12000

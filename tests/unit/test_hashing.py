@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from autodl_lib.contract.checksums import Checksum, parse_checksum
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.transfer_options import PieceHashes
-from autodl_lib.worker.hashing import (
+from autodl_lib.worker.files.hashing import (
     HashingStopped,
     check_pieces_plausible,
     failed_pieces,
@@ -25,7 +25,7 @@ from autodl_lib.worker.hashing import (
     matches,
     mismatch_words,
 )
-from autodl_lib.worker.verdicts import TaskFailed
+from autodl_lib.worker.network.verdicts import TaskFailed
 
 CONTENT = os.urandom(2 * 1024 * 1024 + 12345)
 PIECE = 65536

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from autodl_lib.supervisor.host_ledger import Grants, HostLedger
-from autodl_lib.supervisor.host_limits import Claim, fair_shares
+from autodl_lib.supervisor.scheduling.host_ledger import Grants, HostLedger
+from autodl_lib.supervisor.scheduling.host_limits import Claim, fair_shares
 
 HOST, OTHER, THIRD = "host:80", "other:80", "third:80"
 

@@ -19,9 +19,9 @@ from autodl_lib.privilege.accounts import Account
 from autodl_lib.store.rows import Actor, Change
 from autodl_lib.store.transaction import Transaction
 from autodl_lib.supervisor import housekeeping
-from autodl_lib.supervisor.host_ledger import HostLedger, user_key
 from autodl_lib.supervisor.housekeeping import Housekeeper
-from autodl_lib.supervisor.user_limits import UserLimits
+from autodl_lib.supervisor.scheduling.host_ledger import HostLedger, user_key
+from autodl_lib.supervisor.scheduling.user_limits import UserLimits
 
 ALICE, BOB = Uid(1001), Uid(1002)
 ACTOR = Actor(uid=ALICE, name="alice", pid=1, program="test")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autodl_lib.worker.netrc import Login, find_login
+from autodl_lib.worker.network.netrc import Login, find_login
 
 FILE = """
 # my passwords

@@ -12,12 +12,12 @@ import pytest
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.task import OnConflict
-from autodl_lib.worker.control_file import CONTROL_BYTES, ControlFile, ControlRecord, decode_slots
-from autodl_lib.worker.folder import Folder, Folders
-from autodl_lib.worker.part_file import Claim, PartFile, candidates, claim_part, reopen_part
-from autodl_lib.worker.publish import place
-from autodl_lib.worker.response import RemoteVersion
-from autodl_lib.worker.verdicts import TaskFailed
+from autodl_lib.worker.files.control_file import CONTROL_BYTES, ControlFile, ControlRecord, decode_slots
+from autodl_lib.worker.files.folder import Folder, Folders
+from autodl_lib.worker.files.part_file import Claim, PartFile, candidates, claim_part, reopen_part
+from autodl_lib.worker.files.publish import place
+from autodl_lib.worker.network.response import RemoteVersion
+from autodl_lib.worker.network.verdicts import TaskFailed
 
 SIZE = 1_000_000
 
@@ -124,7 +124,7 @@ def test_a_stale_control_file_does_not_speak_for_a_new_part(folder: Folder) -> N
 
 
 def test_a_file_system_without_locks_still_takes_new_parts(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autodl_lib.worker import part_file
+    from autodl_lib.worker.files import part_file
 
     monkeypatch.setattr(part_file.fcntl, "flock", failing(1000, errno.ENOLCK, part_file.fcntl.flock))
     name, first = claim_part(folder, claim())
@@ -158,7 +158,7 @@ def test_numbers_are_remembered_only_when_there_are_many(folder: Folder, tmp_pat
 def test_without_hard_links_a_file_is_renamed_and_replaces_nothing(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, taken: bool, has_renameat2: bool
 ) -> None:
-    from autodl_lib.worker import publish
+    from autodl_lib.worker.files import publish
 
     monkeypatch.setattr(os, "link", failing(100, number, os.link))
     if not has_renameat2:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_download import MB, Download, Line, by_place, in_turn, one_after_the_other, pieces_worth
 
-from autodl_lib.worker.steering import (
+from autodl_lib.worker.transfer.steering import (
     LEAST_PIECE_BYTES,
     Flow,
     Piece,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from autodl_lib.worker import preallocation
-from autodl_lib.worker.preallocation import give_back, preallocate
+from autodl_lib.worker.files import preallocation
+from autodl_lib.worker.files.preallocation import give_back, preallocate
 
 MIB = 1024 * 1024
 

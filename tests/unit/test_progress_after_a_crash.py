@@ -16,9 +16,9 @@ from autodl_lib.contract.states import TaskEvent
 from autodl_lib.contract.task import TaskId
 from autodl_lib.contract.worker_messages import Started
 from autodl_lib.store.rows import Change
-from autodl_lib.supervisor.admission import Admitted
 from autodl_lib.supervisor.outcomes import Outcomes
-from autodl_lib.supervisor.worker_handle import Lease, Worker
+from autodl_lib.supervisor.workers.admission import Admitted
+from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
 
 
 @pytest.mark.parametrize(("found", "stuck"), [(700, (0, None)), (500, (3, 1000.0))], ids=["more", "no more"])

@@ -13,7 +13,7 @@ from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.store.reader import Reader
 from autodl_lib.store.rows import Change, Clearing
 from autodl_lib.store.transaction import Transaction
-from autodl_lib.supervisor.next_tasks import QueueHeads
+from autodl_lib.supervisor.scheduling.next_tasks import QueueHeads
 
 ALICE, BOB = Uid(1000), Uid(1001)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autodl_lib.worker.ramp import WORTH_S, Ramp, Reading
+from autodl_lib.worker.transfer.ramp import WORTH_S, Ramp, Reading
 
 MB = 1_000_000
 TICK_S = 0.05

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodl_lib.worker.rate_limiter import RateLimiter
+from autodl_lib.worker.transfer.rate_limiter import RateLimiter
 
 KIB = 1024
 CHUNK = 16 * KIB

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from autodl_lib.contract.settings import LimitsSection, Settings, TransferSection
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.store.rows import SetRates
-from autodl_lib.supervisor.rate_control import RateControl
-from autodl_lib.supervisor.rate_limits import DAEMON, RateLimits, least
-from autodl_lib.supervisor.rate_shares import FLOOR_BPS, Demand, share_rates, wanted_bps
+from autodl_lib.supervisor.scheduling.rate_control import RateControl
+from autodl_lib.supervisor.scheduling.rate_limits import DAEMON, RateLimits, least
+from autodl_lib.supervisor.scheduling.rate_shares import FLOOR_BPS, Demand, share_rates, wanted_bps
 
 MB = 1_000_000
 ALICE, BOB = Uid(1001), Uid(1002)

@@ -11,10 +11,10 @@ import pytest
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.transfer_options import NO_OPTIONS, HttpVersion, TransferOptions
 from autodl_lib.contract.worker_messages import TransferSettings
-from autodl_lib.worker import request_options
-from autodl_lib.worker.login_options import has_same_origin, of_mirror
-from autodl_lib.worker.request_options import Request, new_handle, set_options
-from autodl_lib.worker.verdicts import TaskFailed
+from autodl_lib.worker.network import request_options
+from autodl_lib.worker.network.login_options import has_same_origin, of_mirror
+from autodl_lib.worker.network.request_options import Request, new_handle, set_options
+from autodl_lib.worker.network.verdicts import TaskFailed
 
 SETTINGS = TransferSettings(
     connect_timeout_s=10.0, stall_timeout_s=20.0, min_free_bytes=0, durable=True, max_redirects=5, user_agent=""
@@ -141,7 +141,7 @@ def test_a_password_goes_out_unasked_only_inside_of_tls() -> None:
 def test_a_connection_is_shared_only_where_libcurl_sees_the_difference(
     url: str, options: dict[str, object], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autodl_lib.worker.tls_options.readable_file", lambda path, _what: path.encode())
+    monkeypatch.setattr("autodl_lib.worker.network.tls_options.readable_file", lambda path, _what: path.encode())
     chosen = options_of(request(url, **options))
     assert (pycurl.FRESH_CONNECT in chosen) is expected
     assert (pycurl.FORBID_REUSE in chosen) is expected

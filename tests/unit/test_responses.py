@@ -8,7 +8,7 @@ import time
 import pytest
 
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.worker.response import (
+from autodl_lib.worker.network.response import (
     Accept,
     AskAgain,
     HeadReader,

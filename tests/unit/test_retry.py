@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from autodl_lib.contract.failures import NOT_THE_TASKS_FAULT, RETRYABLE, FailureCode
 from autodl_lib.contract.settings import RetrySection
-from autodl_lib.supervisor.retry import LONGEST_LOOK_S, MAX_RETRY_AFTER_S, Attempt, decide
+from autodl_lib.supervisor.scheduling.retry import LONGEST_LOOK_S, MAX_RETRY_AFTER_S, Attempt, decide
 
 NOW = 1e9
 SETTINGS = RetrySection(max_attempts=10, first_delay_s=5.0, max_delay_s=600.0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.supervisor.scheduler import (
+from autodl_lib.supervisor.scheduling.scheduler import (
     AssignTask,
     MakeRoom,
     RetireWorker,
@@ -19,7 +19,7 @@ from autodl_lib.supervisor.scheduler import (
     WorkerView,
     plan,
 )
-from autodl_lib.supervisor.strides import Strides
+from autodl_lib.supervisor.scheduling.strides import Strides
 
 HOST_LIMIT = 3
 HOSTS = ["a:80", "b:80", "c:80"]

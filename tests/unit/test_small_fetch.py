@@ -10,12 +10,12 @@ import pytest
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.worker_messages import TransferSettings
-from autodl_lib.worker import small_fetch
-from autodl_lib.worker.connection import Answer, Connection, Connections, Listener
-from autodl_lib.worker.request_options import Request
-from autodl_lib.worker.response import ResponseHead
-from autodl_lib.worker.small_fetch import Fetched, SmallFetch
-from autodl_lib.worker.verdicts import CurlResult, TaskFailed, Verdict
+from autodl_lib.worker.network import small_fetch
+from autodl_lib.worker.network.connection import Answer, Connection, Connections, Listener
+from autodl_lib.worker.network.request_options import Request
+from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.small_fetch import Fetched, SmallFetch
+from autodl_lib.worker.network.verdicts import CurlResult, TaskFailed, Verdict
 
 MOST = 1000
 CONNECT_S, STALL_S = 10.0, 20.0

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.worker.response import Agreement, RemoteVersion
-from autodl_lib.worker.sources import Source, Sources
-from autodl_lib.worker.verdicts import Verdict
+from autodl_lib.worker.network.response import Agreement, RemoteVersion
+from autodl_lib.worker.network.verdicts import Verdict
+from autodl_lib.worker.transfer.sources import Source, Sources
 
 A, B, C, D = "http://a.example/f", "https://b.example/f", "http://c.example/f", "http://d.example/f"
 FTP = "ftp://e.example/f"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from autodl_lib.worker import tap as module
-from autodl_lib.worker.tap import PIPE_BYTES, Tap, connected_to, is_all_read
+from autodl_lib.worker.network import tap as module
+from autodl_lib.worker.network.tap import PIPE_BYTES, Tap, connected_to, is_all_read
 
 BODY = os.urandom(3 * PIPE_BYTES + 12345)
 Splice = Callable[..., int]

@@ -10,8 +10,8 @@ import pytest
 
 from autodl_lib.contract.failures import RETRYABLE, FailureCode
 from autodl_lib.contract.transfer_options import NO_OPTIONS, IpVersion, TransferOptions
-from autodl_lib.worker import connect_words
-from autodl_lib.worker.verdicts import CurlResult, curl_verdict, http_verdict, os_verdict
+from autodl_lib.worker.network import connect_words
+from autodl_lib.worker.network.verdicts import CurlResult, curl_verdict, http_verdict, os_verdict
 
 URL = "http://alice:hunter2@example.org:8080/f"
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from autodl_lib.worker.warm_sockets import WarmSockets
+from autodl_lib.worker.network.warm_sockets import WarmSockets
 
 Pair = tuple[socket.socket, socket.socket]
 MANY = 64

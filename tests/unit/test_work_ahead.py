@@ -10,7 +10,7 @@ import pytest
 
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.contract.worker_messages import Returned, Started, WorkerState
-from autodl_lib.supervisor.worker_handle import MAX_ROOM, Lease, ReportRefused, Worker
+from autodl_lib.supervisor.workers.worker_handle import MAX_ROOM, Lease, ReportRefused, Worker
 
 
 class NoProcess:

@@ -17,13 +17,13 @@ from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.privilege.accounts import find_account_by_name
 from autodl_lib.store.store import Store
-from autodl_lib.supervisor.access import Caller
-from autodl_lib.supervisor.fair_turns import FairTurns, Pace
-from autodl_lib.supervisor.pool import Pool
-from autodl_lib.supervisor.rate_limits import RateLimits
+from autodl_lib.supervisor.clients.access import Caller
+from autodl_lib.supervisor.clients.fair_turns import FairTurns, Pace
+from autodl_lib.supervisor.clients.watchers import Subscription, Watchers
 from autodl_lib.supervisor.runner import Runner
-from autodl_lib.supervisor.user_limits import UserLimits
-from autodl_lib.supervisor.watchers import Subscription, Watchers
+from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
+from autodl_lib.supervisor.scheduling.user_limits import UserLimits
+from autodl_lib.supervisor.workers.pool import Pool
 
 _PIECE = 200
 """Tasks that are looked at in one go, some milliseconds."""
@@ -48,7 +48,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.turns = FairTurns()
-        self.watchers = Watchers(self.view, self.pool.transferring, self.store.read.page)
+        self.watchers = Watchers(self.view, self.pool.leases.transferring, self.store.read.page)
         self.store.listen(self.watchers.committed)
 
     def view(self, task_id: TaskId, viewer: Uid | None = None) -> Task | None:
@@ -58,7 +58,7 @@ class Service:
 
     def with_live_figures(self, task: Task) -> Task:
         """Return the task with speed, progress and time left of its running transfer."""
-        live = self.pool.live.get(task.id)
+        live = self.pool.leases.live.get(task.id)
         if live is None or task.state is not TaskState.DOWNLOADING:
             return task
         total = live.bytes_total if live.bytes_total is not None else task.bytes_total

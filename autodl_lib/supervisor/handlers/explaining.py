@@ -16,7 +16,7 @@ from autodl_lib.contract.urls import check_url
 from autodl_lib.contract.worker_messages import LeasePhase
 from autodl_lib.supervisor.daily_bytes import next_day_at
 from autodl_lib.supervisor.handlers.context import Call
-from autodl_lib.supervisor.host_ledger import user_key
+from autodl_lib.supervisor.scheduling.host_ledger import user_key
 
 _WAITED_OUT: dict[str, str] = {
     FailureCode.NETWORK_DOWN: (
@@ -74,7 +74,7 @@ def reason_of(call: Call, task: Task) -> str:
                 most = call.service.users.of(task.uid).bytes_per_day
                 left_s = round(next_day_at(time.time()) - time.time())
                 return f"It waits for 0:00 UTC, in {left_s} s: all {most} bytes of today are taken (bytes_per_day)."
-            if call.service.pool.lease_of(task.id) is not None:
+            if call.service.pool.leases.of_task(task.id) is not None:
                 return "It is just starting."
             return _why_waiting(call, task)
 
@@ -96,7 +96,7 @@ def _why_waiting(call: Call, task: Task) -> str:
 
 def _waiting_before(call: Call, task: Task) -> int:
     """Return how many of their owner's tasks come before one, but for those that a worker is about to begin."""
-    handed_out = sum(1 for lease in call.service.pool.leases_of(task.uid) if lease.phase is LeasePhase.ASSIGNED)
+    handed_out = sum(1 for lease in call.service.pool.leases.of_user(task.uid) if lease.phase is LeasePhase.ASSIGNED)
     return max(0, call.service.store.read.waiting_before(task) - handed_out)
 
 

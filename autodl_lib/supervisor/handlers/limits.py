@@ -16,7 +16,7 @@ from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.store.rows import Deed, SetRates
 from autodl_lib.store.transaction import Transaction
 from autodl_lib.supervisor.handlers.context import Call
-from autodl_lib.supervisor.rate_limits import DAEMON
+from autodl_lib.supervisor.scheduling.rate_limits import DAEMON
 
 
 async def limit(call: Call, request: Limit) -> Limits:
@@ -86,7 +86,7 @@ async def _set_of_tasks(call: Call, tasks: list[TaskId], rate_bps: int) -> None:
     call.log_change("limit", tasks, f"{rate_bps} B/s")
     pool = call.service.pool
     for task_id in tasks:
-        lease = pool.lease_of(task_id)
+        lease = pool.leases.of_task(task_id)
         if lease is not None:
             pool.allotments.rates.set_task_limit(lease.id, rate_bps)
     call.service.runner.changed()

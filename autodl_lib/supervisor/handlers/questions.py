@@ -14,9 +14,9 @@ from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.contract.urls import redact_url
 from autodl_lib.store.listing import Selection
+from autodl_lib.supervisor.clients.watchers import Subscription
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.handlers.explaining import reason_of
-from autodl_lib.supervisor.watchers import Subscription
 
 _FIRST_PICTURE = 1000
 _PIECE = 200
@@ -84,7 +84,7 @@ async def stats(call: Call, request: Stats) -> Statistics:
     uid = call.scope(request.all)
     service = call.service
     responses = service.store.read.responses(uid)
-    leases = [(service.pool.lease_of(task_id), live) for task_id, live in service.pool.live.items()]
+    leases = [(service.pool.leases.of_task(task_id), live) for task_id, live in service.pool.leases.live.items()]
     speed = sum(live.speed_bps for lease, live in leases if lease is not None and uid in (None, lease.uid))
     held, until = service.runner.held(call.caller.uid)
     return Statistics(

@@ -38,7 +38,7 @@ async def set_url(call: Call, request: SetUrl) -> UrlSet:
 
     await call.service.store.write(run)
     call.log_change("set_url", [task_id])
-    lease = call.service.pool.lease_of(task_id)
+    lease = call.service.pool.leases.of_task(task_id)
     # One that was handed out since has the new URL already.
     if lease is not None and lease.outcome is None and lease.url != request.url:
         call.service.pool.halt(lease, TaskEvent.INTERRUPT)

@@ -83,7 +83,7 @@ async def clear(call: Call, request: Clear) -> Count:
     service = call.service
     states = (TaskState.ENQUEUED, TaskState.RETRYING)
     users = [uid] if uid is not None else service.store.counters.users_with(states)
-    leased = service.pool.leased()
+    leased = service.pool.leases.tasks()
     service.runner.clearing.update(users)
     try:
         count = sum([await _clear(call, user, leased) for user in users])
@@ -92,7 +92,7 @@ async def clear(call: Call, request: Clear) -> Count:
         service.runner.changed()
     halted = []
     for task_id in leased:
-        lease = service.pool.lease_of(task_id)
+        lease = service.pool.leases.of_task(task_id)
         task = service.store.read.task(task_id)
         if lease is None or task is None or lease.uid not in users or lease.outcome is not None:
             continue
@@ -156,7 +156,7 @@ async def _move(call: Call, ids: Sequence[int], event: TaskEvent) -> Ids:
         at_workers = await call.service.store.write(_mover(call, remaining, event))
         remaining = []
         for task_id in at_workers:
-            lease = pool.lease_of(task_id)
+            lease = pool.leases.of_task(task_id)
             if lease is None:
                 remaining.append(task_id)  # the worker let go of it meanwhile
             else:
@@ -180,7 +180,7 @@ def _mover(call: Call, wanted: list[TaskId], event: TaskEvent) -> Callable[[Tran
         for task_id, state in transaction.states_of(wanted, call.caller.sees).items():
             if next_state(state, event) is None:
                 raise WrongState(_refusal(task_id, state, event))
-        at_workers = {task_id for task_id in wanted if event in _WANT and pool.lease_of(task_id) is not None}
+        at_workers = {task_id for task_id in wanted if event in _WANT and pool.leases.of_task(task_id) is not None}
         for task_id in at_workers:
             transaction.want(task_id, _WANT[event])
         free = [task_id for task_id in wanted if task_id not in at_workers]

@@ -1,0 +1,1 @@
+"""Runs as: the supervisor. Who is next, where, and how fast: users, hosts, rates, tries."""

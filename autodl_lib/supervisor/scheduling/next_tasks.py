@@ -1,0 +1,83 @@
+"""Which of a user's waiting tasks the scheduler is shown: the best ones, and those behind a closed host.
+
+Runs as: the supervisor.  Talks to: the store's reader.
+Invariants: what is read is bounded by what can be handed out and by the number of hosts, never by how many
+tasks wait for a host that is closed. What is remembered of a user is forgotten when a commit has moved tasks of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+
+from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.store.reader import Reader
+from autodl_lib.supervisor.scheduling.scheduler import WaitingTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """Hosts that take no further worker: `held` ones no task at all, `full` ones some where a worker is `at` them."""
+
+    held: Set[str]
+    full: Set[str]
+    at: Set[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """How many tasks could be handed out, how many of them to a worker's place that is free; and who has some."""
+
+    tasks: int
+    slots: int
+    leased: Set[TaskId]
+    leased_by_user: int
+
+
+_MOST_REMEMBERED = 64
+"""Heads of queues up to this long are kept in memory."""
+
+_MOST_ELSEWHERE = 256
+"""So many tasks behind closed hosts are enough for one plan; the next one finds more."""
+
+
+class QueueHeads:
+    """The heads of users' queues, remembered: of many users, most have not changed since the plan before."""
+
+    def __init__(self, read: Reader) -> None:
+        self._read = read
+        self._heads: dict[Uid, tuple[int, list[WaitingTask]]] = {}
+        self.elsewhere = read.waiting_elsewhere
+
+    def forget(self, uids: Iterable[Uid]) -> None:
+        """Something has happened to tasks of these users."""
+        for uid in uids:
+            self._heads.pop(uid, None)
+
+    def head(self, uid: Uid, limit: int) -> list[WaitingTask]:
+        """Return a user's first tasks, the next to run first."""
+        asked, head = self._heads.get(uid, (0, []))
+        if limit <= asked:
+            return head[:limit]
+        head = self._read.waiting(uid, limit)
+        if limit <= _MOST_REMEMBERED:
+            self._heads[uid] = (limit, head)
+        return head
+
+
+def next_tasks(heads: QueueHeads, uid: Uid, need: Need, closed: Closed) -> tuple[WaitingTask, ...]:
+    """Return a user's next tasks, best first."""
+    limit = need.tasks + need.leased_by_user
+    head = [task for task in heads.head(uid, limit) if task[0] not in need.leased][: need.tasks]
+    if not closed.held and not closed.full:
+        return tuple(head)
+    kept = [task for task in head if task[1] not in closed.held]
+    startable = sum(1 for _, host in kept if host not in closed.full)
+    usable = sum(1 for _, host in kept if host not in closed.full or host in closed.at)
+    if usable == len(head) and startable >= min(need.slots, len(head)):
+        return tuple(kept)
+    seen = {task_id for task_id, _ in kept}
+    limit = min(need.tasks, _MOST_ELSEWHERE) + need.leased_by_user
+    elsewhere = heads.elsewhere(uid, closed.held | closed.full, limit)
+    # What is not at the front comes behind it.
+    return tuple(kept + [task for task in elsewhere if task[0] not in seen and task[0] not in need.leased])

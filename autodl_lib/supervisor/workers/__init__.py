@@ -1,0 +1,1 @@
+"""Runs as: the supervisor. The processes that do the work: started, given tasks, listened to, ended."""

@@ -1,0 +1,91 @@
+"""From text that workers wrote to reports that may be believed.
+
+Runs as: the supervisor.  Talks to: nobody; no I/O.
+Security: everything here is hostile input. A text begins with the key of a live worker, which only that worker knows,
+so whatever is wrong with the rest of it is that worker's doing. Each report must carry a lease of that very worker and
+fit the tables of contract/worker_messages.py.
+How it fails: a text that is nobody's is dropped unread; a worker whose text breaks a rule is distrusted, and
+what came before the breach in the same text is still taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from autodl_lib.contract.codec import decode_message, loads
+from autodl_lib.contract.errors import AutodlError
+from autodl_lib.contract.worker_messages import REPORTS, Bound, Finished, Report, WorkerState
+from autodl_lib.supervisor.workers.worker_handle import Lease, ReportRefused, Worker
+
+_REPORT_KINDS: dict[str, type[Report]] = {report.type: report for report in REPORTS}
+_KEY = re.compile(r'\{"worker":"([0-9a-f]{16})",')
+_SHA256 = re.compile("[0-9a-f]{64}")
+_ENDS_WORK = frozenset({"ready", "failed", "halted", "finished", "current"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A report that passed all checks."""
+
+    worker: Worker
+    lease: Lease
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What came of a drain: reports to believe, in order; workers not to trust any more, with why; and texts
+    whose worker is not known (yet), by the key that they name."""
+
+    reports: list[Admitted]
+    distrusted: list[tuple[Worker, str]]
+    unknown: list[tuple[str, str]]
+
+
+def admit(workers: Mapping[str, Worker], texts: list[str]) -> Admission:
+    """Decode and check what was drained."""
+    admitted: list[Admitted] = []
+    distrusted: dict[str, tuple[Worker, str]] = {}
+    unknown: list[tuple[str, str]] = []
+    for text in texts:
+        named = _KEY.match(text)
+        if named is None:
+            continue
+        key = named[1]
+        worker = workers.get(key)
+        if worker is None:
+            unknown.append((key, text))
+            continue
+        if key in distrusted:
+            continue
+        try:
+            admitted.extend(_admit_each(worker, _reports_in(text, key)))
+        except (AutodlError, ReportRefused) as error:
+            distrusted[worker.key] = (worker, str(error))
+    return Admission(reports=admitted, distrusted=list(distrusted.values()), unknown=unknown)
+
+
+def _reports_in(text: str, key: str) -> list[object]:
+    document = loads(text)
+    if not isinstance(document, dict) or document.get("worker") != key or not isinstance(document.get("reports"), list):
+        raise ReportRefused("a text that is no list of reports")
+    reports: list[object] = document["reports"]
+    return reports
+
+
+def _admit_each(worker: Worker, documents: list[object]) -> Iterator[Admitted]:
+    for document in documents:
+        report = decode_message(_REPORT_KINDS, document)
+        if isinstance(report, Finished) and report.sha256 is not None and not _SHA256.fullmatch(report.sha256):
+            raise ReportRefused("a SHA-256 that is none")
+        lease = worker.admit(report)
+        if isinstance(report, Bound):
+            worker.move(WorkerState.BOUND)
+            worker.move(WorkerState.BUSY if worker.leases else WorkerState.IDLE)
+        if lease is None:
+            continue
+        if report.type in _ENDS_WORK:
+            worker.set_pace(lease)
+        yield Admitted(worker=worker, lease=lease, report=report)

@@ -1,0 +1,71 @@
+"""Which worker has which task, and how far each of them is.
+
+Runs as: the supervisor.  Talks to: nobody; no I/O.
+Invariants: a task has one lease at most; one that has ended is not mistaken for that of the same task now.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.contract.worker_messages import LeasePhase, Progress
+from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
+
+
+class Leases:
+    """All leases of the pool."""
+
+    def __init__(self) -> None:
+        self.live: dict[TaskId, Progress] = {}
+        """The last figures of the tasks that report any."""
+        self._held: dict[TaskId, tuple[Worker | None, Lease]] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def put(self, lease: Lease, worker: Worker | None) -> None:
+        """Take up a lease; None: its worker is still starting."""
+        self._held[lease.task_id] = (worker, lease)
+
+    def drop(self, lease: Lease) -> Worker | None:
+        """Forget a lease; return the worker that had it, None when it was forgotten before."""
+        worker, held = self._held.get(lease.task_id, (None, None))
+        if held is not lease:
+            return None  # ended before, and the task has been handed out anew
+        del self._held[lease.task_id]
+        self.live.pop(lease.task_id, None)
+        return worker
+
+    def worker_of(self, lease: Lease) -> Worker | None:
+        """Return the worker that has a lease; None: it is still starting, or the lease has ended."""
+        worker, held = self._held.get(lease.task_id, (None, None))
+        return worker if held is lease else None
+
+    def tasks(self) -> set[TaskId]:
+        """Return the tasks that workers have."""
+        return set(self._held)
+
+    def transferring(self) -> list[TaskId]:
+        """Return the tasks whose bytes are flowing: their figures move."""
+        return [task_id for task_id, (_, lease) in self._held.items() if lease.phase is LeasePhase.STARTED]
+
+    def of_task(self, task_id: TaskId) -> Lease | None:
+        """Return a task's lease, where a worker has it for download (not for removing what is left of it)."""
+        held = self._held.get(task_id)
+        return held[1] if held and held[1].phase is not LeasePhase.DISCARDING else None
+
+    def of_user(self, uid: Uid) -> list[Lease]:
+        """Return a user's leases for download."""
+        return [
+            lease for _, lease in self._held.values() if lease.uid == uid and lease.phase is not LeasePhase.DISCARDING
+        ]
+
+    def by_user(self) -> Counter[Uid]:
+        """Return how many tasks of each user are with workers."""
+        return Counter(lease.uid for _, lease in self._held.values())
+
+    def speed_of(self, task_id: TaskId) -> int | None:
+        """Return a task's speed in bytes a second, None as long as none was reported."""
+        progress = self.live.get(task_id)
+        return progress.speed_bps if progress else None

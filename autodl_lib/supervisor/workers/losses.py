@@ -1,0 +1,51 @@
+"""What a worker's end means for the assignments that it had.
+
+Runs as: the supervisor.  Talks to: nobody; no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autodl_lib.contract.worker_messages import LeasePhase
+from autodl_lib.privilege.first_code import EXIT_DROP, EXIT_NO_ACCOUNT, EXIT_NO_QUEUE
+from autodl_lib.supervisor.workers.worker_handle import Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A lease whose worker has ended; `blamed` where this task may be the reason."""
+
+    lease: Lease
+    blamed: bool
+    no_account: bool
+    reason: str
+
+
+def losses_of(leases: list[Lease], status: int, *, was_retiring: bool, was_bound: bool) -> list[Loss]:
+    """Return the losses of one worker's end, by its exit status (below 0: a signal).
+
+    One that was told to go is nobody's fault, and neither is one that found no report queue. Otherwise the
+    task that was under way, else the oldest one, may be what killed it. `was_bound`: it had reported for duty, so
+    that its exit status is the word of code that the network may have touched, and says nothing.
+    """
+    forgiven = was_retiring or (status == EXIT_NO_QUEUE and not was_bound)
+    blamed = min(leases, key=lambda lease: (lease.phase is not LeasePhase.STARTED, lease.begun_mono), default=None)
+    return [
+        Loss(
+            lease=lease,
+            blamed=not forgiven and lease is blamed,
+            no_account=status == EXIT_NO_ACCOUNT and not was_bound,
+            reason=f"exited with status {status}" if was_bound and status >= 0 else reason_of(status),
+        )
+        for lease in leases
+    ]
+
+
+def reason_of(status: int) -> str:
+    """Say in words how a worker ended."""
+    if status == EXIT_NO_ACCOUNT:
+        return "the user has no account on this machine any more"
+    if status == EXIT_DROP:
+        return "the worker could not become the task's user"
+    return f"killed by signal {-status}" if status < 0 else f"exited with status {status}"

@@ -1,0 +1,467 @@
+"""At most max_tasks_num workers: starts them, hands them work, checks what they report, notices their end.
+
+Runs as: the supervisor.  Talks to: workers (orders by pipe, reports by the queue), the forkserver, Outcomes.
+Security: what a worker reports is hostile. A report is decoded strictly, must carry a lease of that
+very worker, and must fit the tables of contract/worker_messages.py; otherwise the worker is killed and
+its tasks are lost, which is never success.
+Invariants: a lease goes only when what ended it is on disk, so a task is never handed out twice.
+How it fails: a dead worker, manager or forkserver is an event (pidfd); each is replaced, and tasks go on
+from their part files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Mapping
+from typing import Protocol
+
+from autodl_lib.contract.settings import TransferSection, WorkerSection
+from autodl_lib.contract.states import TaskEvent
+from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.contract.worker_messages import (
+    Configure,
+    Discard,
+    Grant,
+    Halt,
+    LeasePhase,
+    Progress,
+    Publish,
+    Retire,
+    WorkerState,
+)
+from autodl_lib.privilege.first_code import WorkerStart
+from autodl_lib.store.rows import Leftover, TaskSpec
+from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
+from autodl_lib.supervisor.scheduling.scheduler import WorkerView
+from autodl_lib.supervisor.workers.admission import Admitted, admit
+from autodl_lib.supervisor.workers.allotments import Allotments, Orders
+from autodl_lib.supervisor.workers.assignments import download, lease_of, obeyed, removal
+from autodl_lib.supervisor.workers.leases import Leases
+from autodl_lib.supervisor.workers.losses import Loss, losses_of, reason_of
+from autodl_lib.supervisor.workers.queue_link import QueueLink
+from autodl_lib.supervisor.workers.starter import Starter
+from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
+
+IDLE_TIMEOUT_S = 15.0
+HALT_TIMEOUT_S = 8.0
+GRANT_TIMEOUT_S = 10.0
+START_RETRY_S = 0.5
+KILL_TIMEOUT_S = 1.0
+BIND_TIMEOUT_S = 60.0
+CHECK_INTERVAL_S = 15.0
+ASKED_IN_VAIN = 4
+RATE_INTERVAL_S = 1.0
+
+_DISCARDS = frozenset({TaskEvent.CANCEL, TaskEvent.CLEAR})
+
+logger = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """What the pool tells; each returns when it is on disk."""
+
+    async def reported(self, batch: list[Admitted]) -> None:
+        """Take reports, in order."""
+
+    async def lost(self, losses: list[Loss]) -> None:
+        """Take the loss of leases."""
+
+    def changed(self) -> None:
+        """A place or a worker has become free."""
+
+
+class Pool:
+    """The workers."""
+
+    def __init__(self, listener: Listener, tag: str, settings: TransferSection, limits: RateLimits) -> None:
+        self._listener = listener
+        self._tag = tag
+        self._loop = asyncio.get_running_loop()
+        self._starter = Starter()
+        self._link = QueueLink(self._starter, self._take, self._queue_restarted)
+        self._workers: dict[str, Worker] = {}
+        self._starting: dict[str, Uid] = {}
+        self._early: dict[str, list[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.leases = Leases()
+        self._empty = asyncio.Event()
+        self._working = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self._closing = False
+        self._handed_out: list[tuple[Worker, Lease, TaskSpec]] = []
+        self._rate_timer: asyncio.TimerHandle | None = None
+        self.worker_settings = WorkerSection()
+        self.allotments = Allotments(limits, self.leases.speed_of)
+        self.configure(settings)
+
+    # --- what the scheduler sees ---
+
+    def views(self) -> tuple[tuple[WorkerView, ...], int]:
+        """Return the workers that can take work, those still starting included, and how many are leaving."""
+        views = [
+            WorkerView(
+                key=worker.key,
+                uid=worker.uid,
+                load=len(worker.leases),
+                room=worker.room,
+                hosts=self.allotments.hosts.hosts_of(worker.key),
+                is_quick=worker.is_quick,
+            )
+            for worker in self._workers.values()
+            if not worker.retiring
+        ]
+        views += [
+            WorkerView(key=key, uid=uid, load=1, room=1, hosts=self.allotments.hosts.hosts_of(key))
+            for key, uid in self._starting.items()
+        ]
+        return tuple(views), sum(1 for worker in self._workers.values() if worker.retiring)
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work can be handed out."""
+        return self._link.up.is_set() and not self._closing
+
+    def is_live(self, worker_key: str) -> bool:
+        """Return whether a worker has started and may be given work."""
+        worker = self._workers.get(worker_key)
+        return worker is not None and not worker.retiring
+
+    @property
+    def busy_num(self) -> int:
+        """How many workers have work, or are starting for some."""
+        return sum(1 for worker in self._workers.values() if worker.leases) + len(self._starting)
+
+    def busy_of(self, uid: Uid) -> int:
+        """Return how many of them are a user's."""
+        busy = sum(1 for worker in self._workers.values() if worker.leases and worker.uid == uid)
+        return busy + sum(1 for other in self._starting.values() if other == uid)
+
+    # --- orders ---
+
+    def assign(self, worker_key: str, spec: TaskSpec) -> None:
+        """Hand a task to a live worker of its owner, with the next `share`."""
+        worker = self._workers[worker_key]
+        lease = lease_of(spec, self._settings)
+        self._give(worker, lease)
+        self.allotments.add(lease, worker_key)
+        self._handed_out.append((worker, lease, spec))
+
+    def spawn(self, spec: TaskSpec) -> None:
+        """Start a worker for a task's owner and hand it the task."""
+        lease = lease_of(spec, self._settings)
+        self.allotments.add(lease, self._spawn(lease, spec))
+
+    def share(self, waiting: Mapping[str, int]) -> None:
+        """Share connections and rates between all who have tasks, and send what was handed out its way.
+
+        `waiting` counts, by host, the tasks that could start but for a full host.
+        """
+        self.send(self.allotments.balance(waiting))
+        for worker, lease, spec in self._handed_out:
+            worker.send(download(spec, lease, self._tag, self.allotments.first(lease)))
+        self._handed_out.clear()
+        if self._rate_timer is None and self.allotments.rates.is_active:
+            self._rate_timer = self._loop.call_later(RATE_INTERVAL_S, self._share_rates)
+
+    def send(self, orders: Orders) -> None:
+        """Tell workers what their assignments may take from now on."""
+        for lease, order in orders:
+            worker = self.leases.worker_of(lease)
+            if worker is not None:
+                worker.send(order)
+                if isinstance(order, Grant):
+                    self._loop.call_later(GRANT_TIMEOUT_S, self._kill_if_unanswered, worker, lease, lease.grants)
+
+    def discard(self, leftovers: list[Leftover], worker_key: str | None) -> None:
+        """Have part files of one user's settled tasks removed, by a worker that lives or a new one."""
+        for leftover in leftovers:
+            lease, order = removal(leftover, self._tag)
+            if worker_key is None:
+                self._spawn(lease, order)
+                return
+            self._give(self._workers[worker_key], lease)
+            self._workers[worker_key].send(order)
+
+    def publish(self, leases: list[Lease]) -> None:
+        """Let workers publish: what makes it safe is on disk."""
+        for lease in leases:
+            worker = self.leases.worker_of(lease)
+            if worker is not None and not lease.halting and lease.phase is LeasePhase.READY:
+                lease.phase = LeasePhase.PUBLISHING
+                worker.send(Publish(lease=lease.id))
+
+    def halt(self, lease: Lease, outcome: TaskEvent) -> None:
+        """Have a worker let go of a task: discarding its part for CANCEL and CLEAR, else keeping it."""
+        lease.outcome = outcome
+        lease.halting = True
+        worker = self.leases.worker_of(lease)
+        if worker is None:
+            return  # it is still starting: the order follows its assignment
+        worker.send(Halt(lease=lease.id, discard=outcome in _DISCARDS))
+        self._loop.call_later(HALT_TIMEOUT_S, self._kill_if_held, worker, lease)
+
+    def retire(self, worker_key: str) -> None:
+        """Let a worker go."""
+        worker = self._workers.get(worker_key)
+        if worker is not None and not worker.retiring:
+            worker.retiring = True
+            worker.send(Retire())
+            self._loop.call_later(HALT_TIMEOUT_S, self._kill_if_alive, worker)
+
+    def end_lease(self, lease: Lease) -> None:
+        """Forget a lease: what ended it is on disk."""
+        lease.phase = LeasePhase.ENDED
+        lease.ended.set()
+        self.allotments.end(lease)
+        worker = self.leases.drop(lease)
+        if worker is None or worker.leases.pop(lease.id, None) is None:
+            return
+        if not worker.leases and worker.state is WorkerState.BUSY:
+            worker.move(WorkerState.IDLE)
+            worker.idle_timer = self._loop.call_later(IDLE_TIMEOUT_S, self.retire, worker.key)
+
+    def configure(self, settings: TransferSection) -> None:
+        """Have new settings obeyed: limits at the next `share`, the rest from the next assignments on."""
+        self._settings = settings
+        self.allotments.hosts.configure(settings.connections_per_host, settings.connections)
+        self.allotments.rates.limits_changed()
+        for worker in self._workers.values():
+            worker.send(Configure(settings=obeyed(settings)))
+
+    # --- life ---
+
+    async def watch(self) -> None:
+        """While workers have work, see now and then that they answer, and that it comes through; until cancelled."""
+        while True:
+            await self._working.wait()
+            await asyncio.sleep(min(CHECK_INTERVAL_S, self.worker_settings.answer_timeout_s / ASKED_IN_VAIN))
+            if self.leases:
+                await self._link.check()
+                self._kill_silent()
+                await self._starter.end_orphans()
+            else:
+                self._working.clear()
+
+    async def start(self) -> None:
+        """Start the forkserver and the report queue.
+
+        Raises: OSError, EOFError.
+        """
+        await self._starter.start()
+        await self._link.start()
+        self._watching = self._loop.create_task(self.watch())
+
+    def stop_restarting(self) -> None:
+        """The daemon stops: nothing new is handed out, and what ends is not replaced."""
+        self._closing = True
+        self._link.stop_restarting()
+        self._starter.stop_restarting()
+
+    async def close(self, timeout_s: float) -> None:
+        """Have all workers save their parts and end; kill what is left after `timeout_s` seconds."""
+        self.stop_restarting()
+        for key in list(self._workers):
+            self.retire(key)
+        self._empty.clear()
+        self._note_empty()
+        if not self._empty.is_set():
+            try:
+                await asyncio.wait_for(self._empty.wait(), timeout_s)
+            except TimeoutError:
+                logger.warning("workers did not end in time and are killed", extra={"event": "worker_killed"})
+                self.kill_all()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._empty.wait(), KILL_TIMEOUT_S)
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._rate_timer is not None:
+            self._rate_timer.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+        self._link.close()
+        self._starter.close()
+
+    def kill_all(self) -> None:
+        """Kill every worker at once."""
+        for worker in self._workers.values():
+            worker.kill()
+
+    # --- inside ---
+
+    def _share_rates(self) -> None:
+        """Now and then, while a rate is shared: who is slow leaves the rest to others."""
+        self._rate_timer = None
+        if self.allotments.rates.is_active:
+            self.send(self.allotments.tick())
+            self._rate_timer = self._loop.call_later(RATE_INTERVAL_S, self._share_rates)
+
+    def _give(self, worker: Worker, lease: Lease) -> None:
+        self.leases.put(lease, worker)
+        worker.leases[lease.id] = lease
+        self._working.set()
+        if worker.idle_timer is not None:
+            worker.idle_timer.cancel()
+            worker.idle_timer = None
+        if worker.state is WorkerState.IDLE:
+            worker.move(WorkerState.BUSY)
+
+    def _spawn(self, lease: Lease, work: TaskSpec | Discard) -> str:
+        """Start a worker with its first work; return its key."""
+        key = secrets.token_hex(8)
+        self._starting[key] = lease.uid
+        self.leases.put(lease, None)
+        self._run(self._start_worker(key, lease.uid, lease, work))
+        return key
+
+    async def _start_worker(self, key: str, uid: Uid, lease: Lease, work: TaskSpec | Discard) -> None:
+        start = WorkerStart(
+            uid=uid,
+            key=key,
+            queue_address=self._link.address,
+            queue_key=self._link.key,
+            queue_ident=self._link.ident,
+            limits=self.worker_settings,
+        )
+        try:
+            process, orders, pidfd = await self._starter.start_worker(start)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the place and the task must become free again
+            why = str(error) or type(error).__name__
+            logger.error("can't start a worker: %s", why, extra={"event": "worker_start_failed"})
+            await asyncio.sleep(START_RETRY_S)
+            del self._starting[key]
+            self._note_empty()
+            self._early.pop(key, None)
+            await self._listener.lost([Loss(lease=lease, blamed=False, no_account=False, reason="no worker started")])
+            self._listener.changed()
+            return
+        del self._starting[key]
+        worker = Worker(key, uid, process, orders, pidfd)
+        self._workers[key] = worker
+        worker.on_exit(lambda: self._ended(worker))
+        self._loop.call_later(BIND_TIMEOUT_S, self._kill_if_unbound, worker)
+        worker.send(Configure(settings=obeyed(self._settings)))
+        if lease.phase is not LeasePhase.ENDED:
+            self._give(worker, lease)
+            if isinstance(work, Discard):
+                worker.send(work)
+            else:
+                worker.send(download(work, lease, self._tag, self.allotments.first(lease)))
+        if lease.outcome is not None:
+            self.halt(lease, lease.outcome)
+        if self._closing:
+            self.retire(key)
+        await self._take(self._early.pop(key, []))
+
+    async def _take(self, texts: list[str]) -> None:
+        """Decode and check what was drained, and pass it on."""
+        admission = admit(self._workers, texts)
+        for key, text in admission.unknown:
+            if key in self._starting:  # it was quicker than the news that it has started
+                self._early.setdefault(key, []).append(text)
+        for worker, why in admission.distrusted:
+            self.distrust(worker, why)
+        for item in admission.reports:
+            if isinstance(item.report, Progress):
+                self.leases.live[item.lease.task_id] = item.report
+                continue
+            orders = self.allotments.take(item)
+            if orders is None:
+                self.distrust(item.worker, "yielded without a grant, or not to it")
+            elif orders:
+                self.send(orders)
+        if admission.reports:
+            await self._listener.reported(admission.reports)
+        self._listener.changed()
+
+    def distrust(self, worker: Worker, why: str) -> None:
+        """Kill a worker that said what it may not; its tasks are lost."""
+        logger.error(
+            "worker %d of uid %d broke the protocol and is killed: %s",
+            worker.pid,
+            worker.uid,
+            why,
+            extra={"event": "worker_distrusted", "uid": worker.uid},
+        )
+        worker.kill()
+
+    def _ended(self, worker: Worker) -> None:
+        """A worker's process is gone; what it reported before that may still be on its way."""
+        self._loop.remove_reader(worker.pidfd)
+        was_retiring, worker.retiring = worker.retiring, True
+        self._run(self._lose(worker, was_retiring))
+
+    async def _lose(self, worker: Worker, was_retiring: bool) -> None:
+        await self._link.settle()
+        del self._workers[worker.key]
+        status = await self._starter.exit_status(worker.process)
+        await self._starter.end_orphans()
+        was_bound = worker.state is not WorkerState.SPAWNED
+        worker.release()
+        leases = [lease for lease in worker.leases.values() if lease.phase is not LeasePhase.ENDED]
+        if leases:
+            losses = losses_of(leases, status, was_retiring=was_retiring, was_bound=was_bound)
+            if any(loss.blamed for loss in losses):
+                logger.warning(
+                    "worker %d of uid %d was lost: %s",
+                    worker.pid,
+                    worker.uid,
+                    reason_of(status),
+                    extra={"event": "worker_lost", "uid": worker.uid},
+                )
+            await self._listener.lost(losses)
+        self._note_empty()
+        self._listener.changed()
+
+    def _note_empty(self) -> None:
+        if not self._workers and not self._starting:
+            self._empty.set()
+
+    def _queue_restarted(self) -> None:
+        """The report queue died, or is there again: workers of the old one can't report, and go."""
+        if not self._link.up.is_set():
+            for key in list(self._workers):
+                self.retire(key)
+        self._listener.changed()
+
+    def _kill_if_held(self, worker: Worker, lease: Lease) -> None:
+        if lease.id in worker.leases:
+            self._kill(worker, f"does not let go of task {lease.task_id}", lease.task_id)
+
+    def _kill_if_unanswered(self, worker: Worker, lease: Lease, grants: int) -> None:
+        """Others may wait for the connections that a lower grant takes away."""
+        if lease.grants == grants and lease.id in worker.leases and self.allotments.hosts.is_awaited(lease.id):
+            self._kill(worker, f"does not answer a grant for task {lease.task_id}", lease.task_id)
+
+    def _kill_silent(self) -> None:
+        """Kill workers that have work and are stopped or hang: counted, not timed, since we may be stopped too."""
+        for worker in self._workers.values():
+            if worker.state is WorkerState.BUSY and worker.ask() >= ASKED_IN_VAIN:
+                self._kill(worker, "does not answer", None)
+
+    @staticmethod
+    def _kill(worker: Worker, why: str, task_id: TaskId | None) -> None:
+        extra = {"event": "worker_killed", "uid": worker.uid, "task_id": task_id}
+        logger.warning("worker %d of uid %d %s and is killed", worker.pid, worker.uid, why, extra=extra)
+        worker.kill()
+
+    def _kill_if_unbound(self, worker: Worker) -> None:
+        if worker.state is WorkerState.SPAWNED:
+            worker.kill()
+
+    def _kill_if_alive(self, worker: Worker) -> None:
+        if worker.state is not WorkerState.RETIRED:
+            worker.kill()
+
+    def _run(self, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except Exception:  # a defect here must be seen, not swallowed with the task
+                logger.exception("internal error in the pool", extra={"event": "defect"})
+
+        task = self._loop.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

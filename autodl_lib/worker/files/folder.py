@@ -1,0 +1,141 @@
+"""The destination folder, held open: every file operation of a task is relative to this descriptor.
+
+Runs as: the task's owner, with exactly the owner's rights.  Talks to: the file system.
+Invariants: a folder once opened stays the same folder whatever is renamed above it; only the way to it may lead
+through symlinks, which are the owner's own affair.
+How it fails: TaskFailed with `folder` or `permission`, in a sentence that names the path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import pwd  # noqa: F401  (os.path.expanduser imports it when a worker can no longer read Python's folders)
+
+from autodl_lib.contract.failures import FailureCode
+from autodl_lib.worker.network.verdicts import TaskFailed, os_verdict
+
+_syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+
+
+class Folder:
+    """One open folder; closed when the last user lets go of it."""
+
+    def __init__(self, path: str, fd: int, *, readable: bool) -> None:
+        status = os.fstat(fd)
+        self.path = path
+        self.fd = fd
+        self.key = (status.st_dev, status.st_ino)
+        self.number_hints: dict[str, int] = {}
+        """For a name that is often taken: the number last given out."""
+        self._readable = readable
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+    def join(self, name: str) -> str:
+        """Return the absolute path of a name in this folder."""
+        return f"/{name}" if self.path == "/" else f"{self.path}/{name}"
+
+    def sync(self, file_fd: int) -> None:
+        """Make the names in this folder survive a power cut; `file_fd` is any open file of the folder.
+
+        Raises: OSError.
+        """
+        if self._readable:
+            os.fsync(self.fd)
+        elif _syncfs is not None and _syncfs(file_fd) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    def free_bytes(self) -> int:
+        """Return what the owner can still write to this folder's file system.
+
+        Raises: OSError.
+        """
+        status = os.statvfs(self.fd)
+        return status.f_bavail * status.f_frsize
+
+    def size_of(self, name: str) -> int:
+        """Return the size of a file in this folder, 0 where there is none."""
+        try:
+            return os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_size
+        except OSError:
+            return 0
+
+    def still_at(self, path: str) -> bool:
+        """Tell whether a path still leads to this folder."""
+        if path != self.path:
+            return False
+        try:
+            status = os.stat(path)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self.key
+
+
+class Folders:
+    """Opens folders, and keeps the last one open for the next task."""
+
+    def __init__(self) -> None:
+        self._last: Folder | None = None
+
+    def open(self, path: str, *, create: bool = True) -> Folder:
+        """Return the open folder at `path`, which may begin with `~`; makes it, with its parents, if missing.
+
+        Raises: TaskFailed.
+        """
+        full = os.path.expanduser(path)
+        if not os.path.isabs(full) or "\0" in full:
+            raise TaskFailed(FailureCode.FOLDER, f"the folder must be an absolute path: {path[:300]!r}")
+        full = full.rstrip("/") or "/"
+        if self._last is None or not self._last.still_at(full):
+            self._last = _open(full, create=create)
+        return self._last
+
+
+def _open(path: str, *, create: bool) -> Folder:
+    try:
+        if create:
+            _make(path)
+        try:
+            return Folder(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY), readable=True)
+        except PermissionError:
+            return Folder(path, os.open(path, os.O_PATH | os.O_DIRECTORY), readable=False)
+    except OSError as error:
+        raise _failure(path, error) from None
+
+
+def _make(path: str) -> None:
+    """Make a folder with its parents, each of them safe from a power cut as far as its parent may be opened.
+
+    Raises: OSError.
+    """
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make(parent)
+    with contextlib.suppress(FileExistsError):  # as a file, it will not open
+        os.mkdir(path, 0o777)
+    with contextlib.suppress(PermissionError):
+        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _failure(path: str, error: OSError) -> TaskFailed:
+    match error.errno:
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            reason = os.strerror(error.errno)
+            return TaskFailed(FailureCode.PERMISSION, f"no permission to use the folder {path}: {reason}")
+        case errno.EEXIST | errno.ENOTDIR:
+            return TaskFailed(FailureCode.FOLDER, f"{path} is not a folder")
+        case errno.ENOSPC | errno.EDQUOT:
+            return TaskFailed(FailureCode.DISK_FULL, f"could not make the folder {path}: no space left")
+        case _:
+            verdict = os_verdict(error, f"open the folder {path}")
+            passes = verdict.code is FailureCode.RESOURCES
+            return TaskFailed(verdict.code if passes else FailureCode.FOLDER, verdict.message)

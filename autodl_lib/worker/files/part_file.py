@@ -1,0 +1,396 @@
+"""Part files: choosing a name that is free, claiming its part file, writing, keeping, removing.
+
+Runs as: the task's owner.  Talks to: the destination folder.
+A worker holds flock on a part file for as long as it uses it, so a part file that can be locked is nobody's now:
+it belongs to the task whose tag its control file carries, and without a valid control file to no one.
+Invariants: no symlink is ever followed, no byte of another task's part file is ever used, and nothing that this
+worker didn't create is written to, except the part file that carries the task's own tag.
+How it fails: OSError, or TaskFailed with `conflict` or `file_busy`.
+Known limits: on a file system without flock, only a part file that was just created can be claimed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from autodl_lib.contract.failures import FailureCode
+from autodl_lib.contract.task import OnConflict
+from autodl_lib.contract.worker_messages import FileIdentity
+from autodl_lib.worker.files.control_file import CONTROL_BYTES, MAY_PASS, ControlFile, ControlRecord, remove_control
+from autodl_lib.worker.files.file_name import control_name, is_part_name, numbered, part_name
+from autodl_lib.worker.files.folder import Folder
+from autodl_lib.worker.network.verdicts import TaskFailed
+
+_MOST_CANDIDATES = 100_000
+_ALWAYS_TRIED = 16
+_ATTEMPTS_TO_CLAIM = 8
+_END_OF_TIME_S = 2**33
+"""No file is younger (2242): nanoseconds of later times do not fit what keeps them."""
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+class PartFile:
+    """One part file, open, locked and ours."""
+
+    def __init__(self, folder: Folder, name: str, fd: int) -> None:
+        self.folder = folder
+        self.name = name
+        self.fd = fd
+        self.saved: ControlRecord | None = None
+        """What the control file says."""
+        self._control: ControlFile | None = None
+        self._is_damaged = False
+
+    def adopt_control(self, control: ControlFile, record: ControlRecord) -> None:
+        """Take over the control file that an earlier attempt left."""
+        self._control = control
+        self.saved = record
+
+    def write(self, buffers: list[bytes], offset: int) -> None:
+        """Write all buffers, one after the other, from `offset` on.
+
+        Raises: OSError.
+        """
+        written = os.pwritev(self.fd, buffers, offset)
+        if written == sum(map(len, buffers)):
+            return
+        rest = memoryview(b"".join(buffers))[written:]
+        while rest:
+            offset += written
+            written = os.pwrite(self.fd, rest, offset)
+            rest = rest[written:]
+
+    def start_over(self, record: ControlRecord, *, durable: bool) -> None:
+        """Forget every byte; a control file says so before the first one is overwritten.
+
+        Raises: OSError.
+        """
+        if self._control is not None:
+            self._control.write(record, durable=durable)
+            self.saved = record
+        os.ftruncate(self.fd, 0)
+
+    def sync(self) -> None:
+        """Bring every byte to the disk; once that has failed, it is never believed again. Runs in the sync thread.
+
+        Raises: OSError.
+        Source: fsync(2): after an error, the pages may count as clean though their bytes were lost.
+        """
+        if self._is_damaged:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        try:
+            os.fsync(self.fd)
+        except OSError:
+            self._is_damaged = True
+            raise
+
+    def checkpoint(self, record: ControlRecord, *, durable: bool) -> None:
+        """Make the bytes that `record` names safe, then say so in the control file. Runs in the sync thread.
+
+        Raises: OSError.
+        """
+        if durable:
+            self.sync()
+        if self._control is None:
+            try:
+                self._control = ControlFile.create(control_name(self.name), self.folder.fd)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                record = self._make_room(record)
+                self._control = ControlFile.create(control_name(self.name), self.folder.fd)
+        self._control.write(record, durable=durable)
+        self.saved = record
+
+    def _make_room(self, record: ControlRecord) -> ControlRecord:
+        """Give up some bytes on a full disk, so that the control file can keep the others; returns what is left."""
+        left = record.shortened(2 * CONTROL_BYTES)
+        os.ftruncate(self.fd, left.end())
+        return left
+
+    def set_time(self, last_modified: str | None) -> None:
+        """Give the file the time that an HTTP date says, where it makes sense.
+
+        Raises: OSError.
+        """
+        parsed = email.utils.parsedate_tz(last_modified) if last_modified else None
+        if parsed is None:
+            return
+        with contextlib.suppress(ValueError, OverflowError):
+            seconds = email.utils.mktime_tz(parsed)
+            if 0 <= seconds < _END_OF_TIME_S:
+                os.utime(self.fd, (time.time(), seconds))
+
+    def identity(self) -> FileIdentity:
+        """Return what tells this file apart from every other of its folder."""
+        return identity_of(os.fstat(self.fd))
+
+    def drop_control(self) -> None:
+        """Remove the control file, if there is one."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+            self.saved = None
+            _unlink_quietly(control_name(self.name), self.folder.fd)
+
+    def is_in_place(self) -> bool:
+        """Tell whether the part file's name still refers to it; its owner may have moved it."""
+        return _same_file(self.folder, self.name, self.fd)
+
+    def remove(self) -> None:
+        """Remove part file and control file and let go of them."""
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.invalidate()
+        if self.is_in_place():
+            _unlink_quietly(self.name, self.folder.fd)
+        self.drop_control()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the part file; it stays for a later attempt."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a task wants to save: a name, what to do when it is taken, and the tag that makes a part file its own."""
+
+    name: str
+    on_conflict: OnConflict
+    tag: str
+
+
+def identity_of(status: os.stat_result) -> FileIdentity:
+    """Return a file's identity from what stat says; a database's integers have 63 bits, some inodes 64."""
+    return FileIdentity(inode=status.st_ino & (2**63 - 1), size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def check_not_taken(folder: Folder, claim: Claim) -> None:
+    """Refuse what can't be published anyway.
+
+    Raises: TaskFailed with `conflict`.
+    """
+    path = folder.join(claim.name)
+    match claim.on_conflict:
+        case OnConflict.FAIL if exists(folder, claim.name):
+            raise TaskFailed(FailureCode.CONFLICT, f"{path} exists already")
+        case OnConflict.OVERWRITE if _is_folder(folder, claim.name):
+            raise TaskFailed(FailureCode.CONFLICT, f"{path} is a folder and can't be overwritten")
+
+
+def claim_part(folder: Folder, claim: Claim) -> tuple[str, PartFile]:
+    """Return the final name to aim at and its part file, empty.
+
+    Raises: TaskFailed, OSError.
+    """
+    check_not_taken(folder, claim)
+    if claim.on_conflict is not OnConflict.RENAME:
+        part = _claim(folder, part_name(claim.name), claim.tag)
+        if part is None:
+            message = f"another download is saving to {folder.join(claim.name)}"
+            raise TaskFailed(FailureCode.FILE_BUSY, message)
+        return claim.name, part
+    for name in candidates(folder, claim.name):
+        part = _claim(folder, part_name(name), claim.tag)
+        if part is not None:
+            return name, part
+    raise TaskFailed(FailureCode.CONFLICT, f"too many files are named like {folder.join(claim.name)}")
+
+
+def candidates(folder: Folder, name: str) -> Iterator[str]:
+    """Yield `NAME`, `NAME.1.EXT`, ... as far as no file has that name now."""
+    if not exists(folder, name):
+        yield name
+    number = 0
+    while number < _MOST_CANDIDATES:
+        number += 1
+        if number == _ALWAYS_TRIED:
+            number = max(number, folder.number_hints.get(name, 0))
+        candidate = numbered(name, number)
+        if not exists(folder, candidate):
+            folder.number_hints[name] = number
+            yield candidate
+
+
+def reopen_part(folder: Folder, name: str, tag: str) -> tuple[PartFile, ControlRecord] | None:
+    """Open the part file that an earlier attempt of this task left; None when it can't be continued."""
+    if not is_part_name(name):
+        return None
+    fd = _open_and_lock(folder, name)
+    if fd is None:
+        return None
+    part = PartFile(folder, name, fd)
+    try:
+        found = ControlFile.open(control_name(name), folder.fd)
+    except OSError:
+        part.close()
+        raise
+    if found is not None:
+        control, record = found
+        part.adopt_control(control, record)
+        if record.tag == tag and os.fstat(fd).st_size >= record.end():
+            return part, record
+    part.close()
+    return None
+
+
+def reopen_identical(folder: Folder, name: str, identity: FileIdentity) -> PartFile | None:
+    """Open the complete part file that an earlier attempt had reported ready; None when it is not there."""
+    if not is_part_name(name):
+        return None
+    fd = _open_and_lock(folder, name)
+    if fd is None:
+        return None
+    if identity_of(os.fstat(fd)) != identity:
+        os.close(fd)
+        return None
+    part = PartFile(folder, name, fd)
+    try:
+        found = ControlFile.open(control_name(name), folder.fd)
+    except OSError:
+        part.close()
+        raise
+    if found is not None:
+        part.adopt_control(*found)
+    else:
+        with contextlib.suppress(OSError):
+            remove_control(control_name(name), folder.fd)
+    return part
+
+
+def discard_part(folder: Folder, name: str, tag: str) -> None:
+    """Remove a part file that is no longer wanted, and its control file, unless they are another's."""
+    if not is_part_name(name):
+        return
+    control = control_name(name)
+    found = ControlFile.open(control, folder.fd)
+    if found is not None:
+        found[0].close()
+        if found[1].tag != tag:
+            return
+    fd = _open_and_lock(folder, name)
+    if fd is None:
+        if found is not None and not exists(folder, name):
+            _unlink_quietly(control, folder.fd)
+        return
+    with contextlib.suppress(OSError):
+        remove_control(control, folder.fd)
+    _unlink_quietly(name, folder.fd)
+    os.close(fd)
+
+
+def _claim(folder: Folder, name: str, tag: str) -> PartFile | None:
+    """Create the part file `name`, in place of an abandoned one if need be; None when it is another's."""
+    for _ in range(_ATTEMPTS_TO_CLAIM):
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            fd = os.open(name, flags, 0o666, dir_fd=folder.fd)
+        except FileExistsError:
+            if not _clear_abandoned(folder, name, tag):
+                return None
+            continue
+        try:
+            if _lock(fd, unsupported=True) and _same_file(folder, name, fd):
+                remove_control(control_name(name), folder.fd)
+                return PartFile(folder, name, fd)
+        except OSError:
+            _unlink_quietly(name, folder.fd)
+            os.close(fd)  # else it would be in its own way, locked, as long as this process lives
+            raise
+        os.close(fd)
+    return None
+
+
+def _clear_abandoned(folder: Folder, name: str, tag: str) -> bool:
+    """Unlink a part file that nobody uses or waits for; False when it has an owner or is none of ours."""
+    fd = _open_and_lock(folder, name)
+    if fd is None:
+        return not exists(folder, name)
+    try:
+        found = ControlFile.open(control_name(name), folder.fd)
+        if found is not None:
+            found[0].close()
+            if found[1].tag != tag:
+                return False
+        os.unlink(name, dir_fd=folder.fd)
+    finally:
+        os.close(fd)
+    return True
+
+
+def _open_and_lock(folder: Folder, name: str) -> int | None:
+    """Open an existing regular file of ours and lock it; None when it is something else or in use.
+
+    Raises: OSError when that can't be told now.
+    """
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder.fd)
+    except OSError as error:
+        if error.errno in MAY_PASS:
+            raise
+        return None
+    is_kept = False
+    try:
+        status = os.fstat(fd)
+        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        is_kept = ours and _lock(fd, unsupported=False) and _same_file(folder, name, fd)
+        return fd if is_kept else None
+    finally:
+        if not is_kept:
+            os.close(fd)
+
+
+def _lock(fd: int, *, unsupported: bool) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return unsupported
+    return True
+
+
+def _same_file(folder: Folder, name: str, fd: int) -> bool:
+    """Tell whether a name still refers to the file that was locked."""
+    try:
+        named = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(named, os.fstat(fd))
+
+
+def exists(folder: Folder, name: str) -> bool:
+    """Tell whether anything has this name, a dangling symlink too."""
+    try:
+        os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_folder(folder: Folder, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _unlink_quietly(name: str, dir_fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=dir_fd)

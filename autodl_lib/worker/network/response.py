@@ -1,0 +1,361 @@
+"""What a server's response head says, and whether its body may become bytes of the file.
+
+Runs as: the task's owner.  Talks to: nobody; no I/O.
+Invariants: only the last response of a redirect chain counts; a body is taken only after `judge` accepted its
+head, and bytes of a 206 only when range, size and validators fit what the part file holds.
+Source: RFC 9110 (sections 8.8, 10.2.3, 13.1.5, 14.4, 15.3.7).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from autodl_lib.contract.failures import FailureCode
+from autodl_lib.worker.network.verdicts import Verdict, http_verdict
+
+MAX_RETRY_AFTER_S = 86400.0
+_MAX_HEAD_BYTES = 512 * 1024
+_MAX_VALIDATOR_LENGTH = 1024
+_MAX_REASON_LENGTH = 100
+_USED = {
+    name.encode(): name
+    for name in (
+        "accept-ranges",
+        "content-digest",
+        "content-disposition",
+        "content-encoding",
+        "content-length",
+        "content-md5",
+        "content-range",
+        "digest",
+        "etag",
+        "last-modified",
+        "location",
+        "repr-digest",
+        "retry-after",
+        "transfer-encoding",
+    )
+}
+_CONTENT_RANGE = re.compile(r"bytes[ \t]+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
+
+REMOTE_CHANGED_NOTE = "the remote file changed; starting over"
+NO_RANGES_NOTE = "the server can't resume this file; starting over"
+OTHER_RANGE_NOTE = "the server sent another range than asked for; starting over"
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """The last response's status line, its fields of _USED (the last of equal ones), and the redirects before it."""
+
+    status: int = 0
+    reason: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+    locations: list[str] = field(default_factory=list)
+    is_contradictory: bool = False
+    """Whether it has several lengths (RFC 9112, section 6.3)."""
+
+
+class HeadReader:
+    """Collects header lines as libcurl hands them over, of one request and all its redirects."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self.redirected_bytes = 0
+        """Of `size_bytes`, what came before the last redirect was followed."""
+        self.has_left_http = False
+        """Whether a redirect led to FTP, whose replies come as lines, too."""
+        self._lines: list[bytes] = []
+        self._locations: list[str] = []
+
+    def reset(self) -> None:
+        """Begin anew, for another request."""
+        self.size_bytes = self.redirected_bytes = 0
+        self.has_left_http = False
+        self._lines = []
+        self._locations = []
+
+    def feed(self, line: bytes) -> int | None:
+        """Take one line, as libcurl's callback; 0, which ends the request, when the server sends too much of this."""
+        if line.startswith(b"HTTP/"):
+            if self._lines:
+                self._keep_location()
+                if _is_redirect(self._lines[0]):
+                    self.redirected_bytes = self.size_bytes
+            self._lines = []
+        elif line[:3].isdigit() and self._lines and _is_redirect(self._lines[0]):
+            self.has_left_http = True
+        self.size_bytes += len(line)
+        self._lines.append(line)
+        return None if self.size_bytes <= _MAX_HEAD_BYTES else 0
+
+    def head(self) -> ResponseHead:
+        """Parse what has come of the last response."""
+        return _parse_head(self._lines, self._locations)
+
+    def _keep_location(self) -> None:
+        left = _parse_head(self._lines, [])
+        if 300 <= left.status < 400 and "location" in left.fields:
+            self._locations.append(left.fields["location"])
+
+
+def _is_redirect(status_line: bytes) -> bool:
+    return status_line.startswith(b"HTTP/") and status_line.partition(b" ")[2].startswith(b"3")
+
+
+def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
+    head = ResponseHead(locations=locations)
+    if not lines or not lines[0].startswith(b"HTTP/"):
+        return head
+    words = lines[0].decode("latin-1").strip().split(" ", 2)
+    if len(words) > 1 and len(words[1]) == 3 and words[1].isascii() and words[1].isdigit():
+        head.status = int(words[1])
+    if len(words) > 2:
+        head.reason = "".join([c for c in words[2] if " " <= c <= "~"])[:_MAX_REASON_LENGTH]
+    for line in lines:
+        name, _, value = line.partition(b":")
+        known = _USED.get(name.strip().lower())
+        if known is not None:
+            decoded = _decode_value(value.strip())
+            if known == "content-length" and head.fields.get(known, decoded) != decoded:
+                head.is_contradictory = True
+            head.fields[known] = decoded
+    return head
+
+
+def _decode_value(value: bytes) -> str:
+    """Decode a field value: UTF-8 where it is that (many servers send it raw), else Latin-1."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteVersion:
+    """What tells one version of the remote file from another; None where the server didn't say."""
+
+    size: int | None
+    etag: str | None
+    last_modified: str | None
+
+    def has_validator(self) -> bool:
+        """Tell whether a later request can be tied to this version."""
+        return self.etag is not None or self.last_modified is not None
+
+    def differs_from(self, other: RemoteVersion) -> bool:
+        """Tell whether anything that both versions name is different."""
+        return any(
+            mine is not None and theirs is not None and mine != theirs
+            for mine, theirs in (
+                (self.size, other.size),
+                (self.etag, other.etag),
+                (self.last_modified, other.last_modified),
+            )
+        )
+
+    def proves(self, other: RemoteVersion) -> bool:
+        """Tell whether a validator is the same in both, and nothing differs."""
+        same = (self.etag is not None and self.etag == other.etag) or (
+            self.last_modified is not None and self.last_modified == other.last_modified
+        )
+        return same and not self.differs_from(other)
+
+    def agrees(self, other: RemoteVersion, agreement: Agreement) -> bool:
+        """Tell whether bytes of this version may stand beside bytes of the other one."""
+        match agreement:
+            case Agreement.VERSION:
+                return self.proves(other)
+            case Agreement.MIRROR:
+                same_etag = self.etag is not None and self.etag == other.etag
+                same_time = self.last_modified is not None and self.last_modified == other.last_modified
+                return self.size == other.size and (same_etag or same_time)
+            case Agreement.SIZE:
+                return self.size == other.size
+
+
+class Agreement(Enum):
+    """What makes bytes of two responses parts of one file.
+
+    A validator and all that both name; for another server (a mirror), whose ETags are its own, the size and either
+    validator; the size alone where a checksum of the whole file decides in the end.
+    """
+
+    VERSION = "version"
+    MIRROR = "mirror"
+    SIZE = "size"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumePoint:
+    """What was asked for: the bytes from `offset` up to, not including, `end` (None: to the end), of this version."""
+
+    offset: int
+    version: RemoteVersion
+    end: int | None = None
+    agreement: Agreement = Agreement.VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accept:
+    """The body is the file from `offset` up to `end` (None: as far as it goes).
+
+    `note` says why an earlier part is thrown away; `seen` is the version as this response named it.
+    """
+
+    offset: int
+    version: RemoteVersion
+    seen: RemoteVersion
+    end: int | None = None
+    note: str | None = None
+    is_part: bool = False
+    """Whether it goes on from what is there; if not, it is the whole file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskAgain:
+    """The body is useless and so is the part: ask for the whole file. `is_changed`: the file is another one now."""
+
+    note: str
+    is_changed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """There is nothing newer than what the request named (304)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """The attempt has failed."""
+
+    verdict: Verdict
+
+
+Judgement = Accept | AskAgain | Refuse | Unchanged
+
+
+def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool = False) -> Judgement:
+    """Decide about an HTTP response's body; `asked` is None when the whole file was asked for.
+
+    `is_conditional`: only what is newer was asked for.
+    """
+    if head.is_contradictory:
+        words = "the server's answer contradicts itself: it has two lengths"
+        return Refuse(verdict=Verdict(code=FailureCode.PROTOCOL, message=words))
+    if head.status < 100:
+        words = f"the server's answer is no HTTP: its status is {head.status}"
+        return Refuse(verdict=Verdict(code=FailureCode.PROTOCOL, message=words))
+    if head.status == 200:
+        version = _version(head, content_length(head))
+        if asked is None:
+            return Accept(offset=0, version=version, seen=version, end=version.size)
+        if not version.proves(asked.version):
+            # It may be the file as it is now, or a page about something else: asked plainly, the server will tell.
+            return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
+        return Accept(offset=0, version=version, seen=version, end=version.size, note=NO_RANGES_NOTE)
+    if head.status == 206 and asked is not None:
+        return _judge_range(head, asked)
+    if head.status == 416 and asked is not None:
+        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
+    if head.status == 304 and is_conditional:
+        return Unchanged()
+    if head.status == 206:
+        words = "the server sent a part of the file that was not asked for"
+        return Refuse(verdict=Verdict(code=FailureCode.HTTP_ERROR, message=words, http_status=206))
+    return Refuse(verdict=http_verdict(head.status, head.reason, retry_after(head.fields.get("retry-after"))))
+
+
+def judge_by_size(total: int | None, asked: ResumePoint | None) -> Judgement:
+    """Decide about an FTP or SFTP file, where the size is all that can be compared."""
+    version = RemoteVersion(size=total, etag=None, last_modified=None)
+    if asked is None:
+        return Accept(offset=0, version=version, seen=version, end=total)
+    is_same_source = asked.agreement is Agreement.VERSION and not asked.version.has_validator()
+    if asked.agreement is not Agreement.SIZE and not is_same_source:
+        # A size alone makes no two sources' bytes one file.
+        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
+    if total is None or total != asked.version.size:
+        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
+    return Accept(offset=asked.offset, version=version, seen=version, end=total, is_part=True)
+
+
+def _judge_range(head: ResponseHead, asked: ResumePoint) -> Judgement:
+    accepted = judge_unbound(head, asked)
+    if accepted is None:
+        return AskAgain(note=OTHER_RANGE_NOTE)
+    if not accepted.seen.agrees(asked.version, asked.agreement):
+        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
+    kept = RemoteVersion(size=accepted.seen.size, etag=asked.version.etag, last_modified=asked.version.last_modified)
+    return replace(accepted, version=kept)
+
+
+def judge_unbound(head: ResponseHead, asked: ResumePoint) -> Accept | None:
+    """Accept a 206 for the range that it must have, of whatever version; None when it is another one."""
+    content_range = parse_content_range(head.fields.get("content-range", ""))
+    if head.status != 206 or content_range is None or content_range[0] != asked.offset:
+        return None
+    first, last, total = content_range
+    length = content_length(head)
+    if (length is not None and length != last - first + 1) or (asked.end is not None and last >= asked.end):
+        return None
+    version = _version(head, total if total is not None else asked.version.size)
+    return Accept(offset=asked.offset, version=version, seen=version, end=last + 1, is_part=True)
+
+
+def parse_content_range(value: str) -> tuple[int, int, int | None] | None:
+    """Return first byte, last byte and total (None for `*`) of a Content-Range, or None when it is wrong."""
+    match = _CONTENT_RANGE.fullmatch(value.strip())
+    if match is None:
+        return None
+    first, last = int(match[1]), int(match[2])
+    total = None if match[3] == "*" else int(match[3])
+    if last < first or (total is not None and last >= total):
+        return None
+    return first, last, total
+
+
+def content_length(head: ResponseHead) -> int | None:
+    """Return the body's length, None when only its end will tell."""
+    if "transfer-encoding" in head.fields:
+        return None
+    value = head.fields.get("content-length", "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+
+
+def retry_after(value: str | None) -> float | None:
+    """Return the seconds that a Retry-After asks for, at most a day, or None when it makes no sense."""
+    if not value:
+        return None
+    if value.isascii() and value.isdigit():
+        return min(float(value[:12]), MAX_RETRY_AFTER_S)
+    try:
+        when = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0.0, when - time.time()), MAX_RETRY_AFTER_S)
+
+
+def is_later(date: str, other: str) -> bool:
+    """Tell whether an HTTP date is later than another; True when that can't be known."""
+    try:
+        return email.utils.parsedate_to_datetime(date) > email.utils.parsedate_to_datetime(other)
+    except (ValueError, TypeError, OverflowError):
+        return True
+
+
+def _version(head: ResponseHead, size: int | None) -> RemoteVersion:
+    etag = head.fields.get("etag")
+    if etag is not None and not (len(etag) >= 2 and etag.startswith('"') and etag.endswith('"') and _is_plain(etag)):
+        etag = None
+    last_modified = head.fields.get("last-modified") or None
+    if last_modified is not None and not _is_plain(last_modified):
+        last_modified = None
+    return RemoteVersion(size=size, etag=etag, last_modified=last_modified)
+
+
+def _is_plain(value: str) -> bool:
+    return len(value) <= _MAX_VALIDATOR_LENGTH and value.isascii() and value.isprintable()

@@ -1,0 +1,1 @@
+"""Runs as: the task's owner. One file's way from the network into its part file: requests, responses, pace."""
