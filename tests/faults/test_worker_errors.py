@@ -38,6 +38,9 @@ FAILURES = {
     "mmap": ("ENOMEM",),
     "sendto": ("ENOMEM",),
     "recvfrom": ("ENOMEM",),
+    "epoll_ctl": ("ENOMEM", "ENOSPC"),
+    "pipe2": ("EMFILE", "ENFILE"),
+    "splice": ("ENOSPC", "EIO", "EINVAL", "ENOMEM"),
 }
 ALWAYS = (
     ("fsync", "EIO", "4+2"),
@@ -114,7 +117,7 @@ def has_met_it(task: Task) -> bool:
 
 
 class Files:
-    """Small files, one that replaces another, and one that is paused and goes on."""
+    """Small files and a large one, one that replaces another, and one that is paused and goes on."""
 
     def __init__(self, daemon: FaultyDaemon, nginx: Nginx, number: int) -> None:
         self._daemon = daemon
@@ -128,6 +131,7 @@ class Files:
         [slow] = self._queue("slow", 120_000, slow=True)
         (daemon.files / f"{self._number}-replaced.bin").write_bytes(b"what is to be replaced")
         self._queue("replaced", 2000, on_conflict="overwrite")
+        self._queue("large", 24_000_000)
         for name in ("one", "two", "three"):
             self._queue(name, 2000)
         daemon.wait_for(slow, lambda task: has_met_it(task) or task["bytes_done"] > 0, "bytes")

@@ -63,6 +63,8 @@ class Engine:
         self._taps: dict[int, Requester] = {}
         self._deadline: float | None = None
         self._nudged: set[pycurl.Curl] = set()
+        self._unwatched: set[int] = set()
+        """Sockets that the kernel does not tell of: libcurl is made to look at them now and then."""
         self._nudge_mono = 0.0
         self._warm = WarmSockets()
         self._fresh: set[pycurl.Curl] = set()
@@ -114,15 +116,23 @@ class Engine:
         if not exact:
             connected.close()
             return None
+        try:
+            tap = Tap(connected)
+        except OSError:  # there are no more descriptors
+            connected.close()
+            return None
+        try:
+            self.watch(tap)
+        except OSError:  # nor more watches
+            tap.close()
+            return None
         # The kernel would go on telling of the old descriptor as long as there is another one of the socket.
         self._watch_socket(pycurl.POLL_REMOVE, fd, None, None)
         self.remove(easy)
-        if not is_all_read(connected, earlier_bytes + exact[0]):
-            connected.close()
-            raise ConnectionError(errno.EIO, "libcurl has read on")
-        tap = Tap(connected)
         self._taps[tap.fileno()] = requester
-        self.watch(tap)
+        if not is_all_read(connected, earlier_bytes + exact[0]):
+            self.close(tap)
+            raise ConnectionError(errno.EIO, "libcurl has read on")
         return tap
 
     def watch(self, tap: Tap) -> None:
@@ -146,7 +156,7 @@ class Engine:
 
     def deadline_mono(self) -> float | None:
         """Return when `run_due` has something to do, None when only sockets matter."""
-        if not self._nudged:
+        if not self._nudged and not self._unwatched:
             return self._deadline
         return self._nudge_mono if self._deadline is None else min(self._deadline, self._nudge_mono)
 
@@ -168,7 +178,7 @@ class Engine:
         while self._deadline is not None and self._deadline <= now:
             self._deadline = None
             self._step(pycurl.SOCKET_TIMEOUT, 0)
-        if self._nudged and now >= self._nudge_mono:
+        if (self._nudged or self._unwatched) and now >= self._nudge_mono:
             self._nudge_mono = now + _NUDGE_S
             self._multi.perform()
             self._look_around()
@@ -215,6 +225,7 @@ class Engine:
 
     def _watch_socket(self, what: int, fd: int, _multi: object, _data: object) -> None:
         if what == pycurl.POLL_REMOVE:
+            self._unwatched.discard(fd)
             if self._sockets.pop(fd, None) is not None:
                 with contextlib.suppress(OSError):  # libcurl may have closed it already
                     self._epoll.unregister(fd)
@@ -223,8 +234,12 @@ class Engine:
         before = self._sockets.get(fd)
         self._sockets[fd] = events
         if before is None:
-            self._epoll.register(fd, events)
-        elif before != events:
+            try:
+                self._epoll.register(fd, events)
+            except OSError:  # the user's share of watches is used up, or memory is
+                self._unwatched.add(fd)
+                self._nudge_mono = time.monotonic() + _NUDGE_S
+        elif before != events and fd not in self._unwatched:
             self._epoll.modify(fd, events)
 
     def _set_timer(self, timeout_ms: int) -> None:
