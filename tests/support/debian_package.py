@@ -11,7 +11,7 @@ from support.daemon import REPO
 
 _PARTS = ("autodl_lib", "completions", "debian", "docs", "etc", "man", "systemd")
 _FILES = ("autodl.py", "setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "KNOWN_LIMITS.md", "LICENSE")
-_MADE = ("__pycache__", "*.egg-info", ".debhelper", "files", "*.substvars", "*.debhelper.log", "debhelper-build-stamp")
+_MADE = ("__pycache__", "*.egg-info", ".debhelper", "*.substvars", "*.debhelper.log", "debhelper-build-stamp")
 
 
 def build(folder: Path) -> Path:
@@ -20,6 +20,7 @@ def build(folder: Path) -> Path:
     tree.mkdir(parents=True)
     for part in _PARTS:
         shutil.copytree(REPO / part, tree / part, symlinks=True, ignore=shutil.ignore_patterns(*_MADE))
+    (tree / "debian" / "files").unlink(missing_ok=True)
     for file in _FILES:
         shutil.copy(REPO / file, tree / file)
     # Debian's own Python and setuptools, not those of an environment that tests run in.
