@@ -37,15 +37,15 @@ def test_cancel_of_a_waiting_task_fetches_nothing(daemon: Daemon, nginx: Nginx) 
 
 
 def test_a_cancelled_task_can_be_retried_from_the_beginning(daemon: Daemon, nginx: Nginx) -> None:
-    served = nginx.file("steer/again.bin", 1_000_000, rate="500k")
+    served = nginx.file("steer/cancelled-then-retried.bin", 1_000_000, rate="500k")
     task_id = daemon.add_one(served.slow_url)
     daemon.await_bytes(task_id)
     daemon.ok("cancel", str(task_id))
     daemon.ok("retry", str(task_id))
     daemon.await_state(task_id, "finished")
-    assert (daemon.files / "again.bin").read_bytes() == served.data
-    assert daemon.names() == ["again.bin"]
-    assert [fetch.asked_range for fetch in nginx.fetches("again.bin")] == [None, None]
+    assert (daemon.files / "cancelled-then-retried.bin").read_bytes() == served.data
+    assert daemon.names() == ["cancelled-then-retried.bin"]
+    assert [fetch.asked_range for fetch in nginx.fetches("cancelled-then-retried.bin")] == [None, None]
 
 
 def test_a_finished_task_can_not_be_cancelled(daemon: Daemon, nginx: Nginx) -> None:
