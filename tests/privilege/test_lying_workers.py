@@ -38,7 +38,8 @@ files = 512
 """
 )
 
-LIES = re.findall(r"^@lie\ndef (\w+)\(", (HERE / "lying_entry.py").read_text(), re.MULTILINE)
+LIARS = ("lying_entry.py", "lying_reports.py")
+LIES = [lie for file in LIARS for lie in re.findall(r"^@lie\ndef (\w+)\(", (HERE / file).read_text(), re.MULTILINE)]
 PROBES = {"looks_around", "asks_the_daemon", "tells_its_environment", "forges_the_log", "ignores_grants"}
 """Lies with a test of their own."""
 
@@ -82,6 +83,8 @@ class LyingDaemon(Daemon):
         entry = code / "autodl_lib" / "worker" / "entry.py"
         entry.rename(entry.with_name("honest_entry.py"))
         shutil.copy(HERE / "lying_entry.py", entry)
+        for beside in ("liar.py", "lying_reports.py"):
+            shutil.copy(HERE / beside, entry.with_name(beside))
         command = [sys.executable, str(code / "autodl.py"), "daemon", "4", "--socket", str(self.socket)]
         command += ["--state-dir", str(self.state_dir), "--config", str(self.config)]
         environment = {**self.environment(), "PYTHONPATH": str(code)}

@@ -6,9 +6,9 @@ import contextlib
 import selectors
 import socket
 import struct
-import threading
 from dataclasses import dataclass
-from types import TracebackType
+
+from support.loopback_server import LoopbackServer
 
 _NO_LOGIN, _BY_PASSWORD, _NONE_FITS = 0, 2, 255
 _NAME, _IPV6 = 3, 4
@@ -29,37 +29,17 @@ class SocksRequest:
     port: int
 
 
-class SocksProxy:
+class SocksProxy(LoopbackServer):
     """Serves until the `with` block ends."""
 
     def __init__(self, *, login: tuple[str, str] | None = None, refuse: bool = False) -> None:
+        super().__init__()
         self.requests: list[SocksRequest] = []
         self._login = login
         self._refuse = refuse
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.place = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
 
-    def __enter__(self) -> SocksProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
+        """See LoopbackServer."""
         with client, contextlib.suppress(OSError, _Over):
             version = _read(client, 1)[0]
             request = self._ask_version_5(client) if version == 5 else self._ask_version_4(client)

@@ -228,35 +228,37 @@ def candidates(folder: Folder, name: str) -> Iterator[str]:
 
 def reopen_part(folder: Folder, name: str, tag: str) -> tuple[PartFile, ControlRecord] | None:
     """Open the part file that an earlier attempt of this task left; None when it can't be continued."""
-    if not is_part_name(name):
+    part = _reopen(folder, name)
+    if part is None:
         return None
-    fd = _open_and_lock(folder, name)
-    if fd is None:
-        return None
-    part = PartFile(folder, name, fd)
-    try:
-        found = ControlFile.open(control_name(name), folder.fd)
-    except OSError:
-        part.close()
-        raise
-    if found is not None:
-        control, record = found
-        part.adopt_control(control, record)
-        if record.tag == tag and os.fstat(fd).st_size >= record.end():
-            return part, record
+    record = part.saved
+    if record is not None and record.tag == tag and os.fstat(part.fd).st_size >= record.end():
+        return part, record
     part.close()
     return None
 
 
 def reopen_identical(folder: Folder, name: str, identity: FileIdentity) -> PartFile | None:
     """Open the complete part file that an earlier attempt had reported ready; None when it is not there."""
-    if not is_part_name(name):
+    part = _reopen(folder, name)
+    if part is None:
         return None
-    fd = _open_and_lock(folder, name)
+    if part.identity() != identity:
+        part.close()
+        return None
+    if part.saved is None:
+        with contextlib.suppress(OSError):
+            remove_control(control_name(name), folder.fd)
+    return part
+
+
+def _reopen(folder: Folder, name: str) -> PartFile | None:
+    """Open a part file that is there, with its control file where it has one.
+
+    Raises: OSError.
+    """
+    fd = _open_and_lock(folder, name) if is_part_name(name) else None
     if fd is None:
-        return None
-    if identity_of(os.fstat(fd)) != identity:
-        os.close(fd)
         return None
     part = PartFile(folder, name, fd)
     try:
@@ -266,9 +268,6 @@ def reopen_identical(folder: Folder, name: str, identity: FileIdentity) -> PartF
         raise
     if found is not None:
         part.adopt_control(*found)
-    else:
-        with contextlib.suppress(OSError):
-            remove_control(control_name(name), folder.fd)
     return part
 
 
