@@ -250,3 +250,10 @@ def test_a_copied_state_folder_opens_elsewhere(daemon: Daemon, make_daemon: Make
     shutil.copytree(daemon.state_dir, second.state_dir, ignore=shutil.ignore_patterns("*.sock"))
     second.start()
     assert [task["url"] for task in second.tasks()] == ["http://127.0.0.1:1/x", "http://127.0.0.1:1/y"]
+
+
+def test_what_workers_run_is_loaded_before_they_are_forked(daemon: Daemon, nginx: Nginx) -> None:
+    daemon.await_settled(daemon.add(nginx.file("byte.bin", 1).url))
+    forkserver = daemon.family().forkserver
+    assert forkserver is not None
+    assert any("pycurl" in mapping.path for mapping in forkserver.memory_maps())

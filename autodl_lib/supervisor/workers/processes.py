@@ -19,6 +19,8 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import autodl_lib
+
 PRELOAD = [
     "autodl_lib.supervisor.workers.forkserver_words",
     "autodl_lib.privilege.first_code",
@@ -36,7 +38,7 @@ def forkserver_context() -> ForkServerContext:
     if hasattr(main, "__file__"):
         del main.__file__
     # The forkserver of Python 3.11 ignores the sys.path it is sent, and its preload then fails silently.
-    parent = str(Path(__file__).resolve().parent.parent.parent)
+    parent = str(Path(autodl_lib.__file__).resolve().parent.parent)
     if Path(parent).name not in ("site-packages", "dist-packages"):
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [parent, os.environ.get("PYTHONPATH", "")]))
     # Python 3.11.0 would have its forkserver listen where any local user can talk to it (CVE-2022-42919).
