@@ -186,6 +186,10 @@ class WorkerSection:
     processes: int = param(
         "processes and threads of its user, those that are not ours included; 0 is no limit", default=8192, minimum=0
     )
+    confine_to_folder: bool = param(
+        "where the kernel has Landlock, let a worker write to the folder of its tasks alone; it serves no other then",
+        default=True,
+    )
     file_size_bytes: int = param("the largest file that it may write; 0 is no limit", default=0, minimum=0, unit="B")
     answer_timeout_s: float = param(
         "one that has work and does not answer for so long, since it is stopped or hangs, is replaced",

@@ -23,7 +23,7 @@ from autodl_lib.contract.task import Uid
 from autodl_lib.privilege import capabilities
 from autodl_lib.privilege.accounts import find_account, find_account_by_name
 from autodl_lib.privilege.drop import DropFailed, become, check_own, seal
-from autodl_lib.privilege.landlock import MANAGER_DENIED, WORKER_DENIED, ConfinementFailed, confine
+from autodl_lib.privilege.landlock import MANAGER_DENIED, WORKER_DENIED, ConfinementFailed, confine, confine_writing
 from autodl_lib.privilege.limits import apply_limits
 
 EXIT_NO_ACCOUNT = 67
@@ -52,6 +52,8 @@ class WorkerStart:
     queue_key: bytes
     queue_ident: str
     limits: WorkerSection
+    is_confined: bool
+    """Whether it may write to the first folder that it opens, and to no other one."""
 
 
 def start_worker(start: WorkerStart, orders: Connection) -> None:
@@ -72,9 +74,19 @@ def start_worker(start: WorkerStart, orders: Connection) -> None:
         os._exit(EXIT_DROP)
     status = 1
     try:
-        status = importlib.import_module(WORKER_CODE).start(orders, reports, start.queue_ident, start.key)
+        code = importlib.import_module(WORKER_CODE)
+        status = code.start(orders, reports, start.queue_ident, start.key, _stay_in if start.is_confined else None)
     finally:
         os._exit(status)
+
+
+def _stay_in(folder_fd: int) -> None:
+    """Give up all writing outside of a folder, for good, before the first byte is read from a network."""
+    try:
+        confine_writing(folder_fd)
+    except ConfinementFailed as error:
+        print(f"autodl: worker: {error}", file=sys.stderr, flush=True)
+        os._exit(EXIT_DROP)
 
 
 def leave_session() -> None:

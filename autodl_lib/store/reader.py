@@ -76,12 +76,12 @@ class Reader:
         row = self._connection.execute(SQL["setting"], (key,)).fetchone()
         return str(row[0]) if row else None
 
-    def waiting(self, uid: Uid, limit: int) -> list[tuple[TaskId, str]]:
-        """Return a user's enqueued tasks with their hosts, the next to run first."""
+    def waiting(self, uid: Uid, limit: int) -> list[tuple[TaskId, str, str]]:
+        """Return a user's enqueued tasks with their hosts and folders, the next to run first."""
         return self._connection.execute(SQL["waiting"], (uid, limit)).fetchall()
 
-    def waiting_elsewhere(self, uid: Uid, closed: Set[str], limit: int) -> list[tuple[TaskId, str]]:
-        """Return a user's enqueued tasks of all hosts but the closed ones, the next to run first.
+    def waiting_elsewhere(self, uid: Uid, closed: Set[str], limit: int) -> list[tuple[TaskId, str, str]]:
+        """Return a user's enqueued tasks of all hosts but the closed ones, as `waiting` does.
 
         Costs a step for each host, not for each task of a closed one. Of a user's hosts, the first
         HOSTS_LIMIT are looked at, in the order of their names.
@@ -89,9 +89,9 @@ class Reader:
         rows = self._connection.execute(SQL["waiting_heads"], {"uid": uid, "limit": HOSTS_LIMIT})
         heads = [row for row in rows if row[2] not in closed]
         merged = heapq.merge(*[self._waiting_from(uid, head) for head in heads])
-        return [(task_id, host) for _, task_id, host in itertools.islice(merged, limit)]
+        return [(task_id, host, folder) for _, task_id, host, folder in itertools.islice(merged, limit)]
 
-    def _waiting_from(self, uid: Uid, head: tuple[int, TaskId, str]) -> Iterator[tuple[int, TaskId, str]]:
+    def _waiting_from(self, uid: Uid, head: tuple[int, TaskId, str, str]) -> Iterator[tuple[int, TaskId, str, str]]:
         """Yield a host's tasks, the next to run first; only where its first one is taken, more are read."""
         yield head
         offset = 1

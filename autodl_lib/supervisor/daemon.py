@@ -110,7 +110,8 @@ class Daemon:
             self._store.counters.pending(),
             extra={"event": "ready"},
         )
-        logger.info(confinement_words(), extra={"event": "confinement"})
+        to_folder = self._setup.settings.worker.confine_to_folder
+        logger.info(confinement_words(to_folder=to_folder), extra={"event": "confinement"})
         if interrupted:
             logger.info("%d downloads were interrupted and go on", interrupted, extra={"event": "recovered"})
         if say_ready:

@@ -7,7 +7,6 @@ Invariants: no polling; it runs when work, a slot, a setting or a hold changed, 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections import Counter
@@ -18,7 +17,7 @@ from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskEvent, TaskState
 from autodl_lib.contract.task import Uid
 from autodl_lib.contract.worker_messages import Failed, Finished, LeasePhase
-from autodl_lib.store.rows import Moved, TaskSpec
+from autodl_lib.store.rows import Leftover, Moved, TaskSpec
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.audit import AuditLog
 from autodl_lib.supervisor.daily_bytes import DailyBytes, next_day_at
@@ -28,7 +27,7 @@ from autodl_lib.supervisor.scheduling.crew import Crew, idle_share
 from autodl_lib.supervisor.scheduling.host_holds import HostHolds
 from autodl_lib.supervisor.scheduling.host_ledger import user_key
 from autodl_lib.supervisor.scheduling.next_tasks import Closed, Need, QueueHeads, next_tasks
-from autodl_lib.supervisor.scheduling.scheduler import (
+from autodl_lib.supervisor.scheduling.picture import (
     AssignTask,
     MakeRoom,
     RetireWorker,
@@ -37,8 +36,8 @@ from autodl_lib.supervisor.scheduling.scheduler import (
     UserQueue,
     WaitingTask,
     WorkerView,
-    plan,
 )
+from autodl_lib.supervisor.scheduling.scheduler import plan
 from autodl_lib.supervisor.scheduling.strides import Strides
 from autodl_lib.supervisor.scheduling.user_limits import UserLimits
 from autodl_lib.supervisor.timer_delay import timer_delay
@@ -309,7 +308,7 @@ class Runner:
         hosts.set_user_limit(key, limits.connections)
         return UserQueue(
             uid=uid,
-            waiting=waiting,
+            waiting=tuple((task_id, host, pool.folder_of(folder)) for task_id, host, folder in waiting),
             served=turn.served_pass,
             last=turn.last,
             weight=limits.weight,
@@ -319,18 +318,24 @@ class Runner:
         )
 
     def _remove_leftovers(self, pool: Pool, views: tuple[WorkerView, ...]) -> None:
-        """Have part files of settled tasks removed by their owner's worker, or one more where a place is free."""
+        """Have part files of settled tasks removed by a worker of their folder, or one more where a place is free."""
         leased = pool.leases.tasks()
         leftovers = [left for left in self._store.read.leftovers(_LEFTOVER_BATCH) if left.id not in leased]
         self._leftovers = bool(leftovers)
         places = self.max_tasks_num - len(views)
-        for uid, group in itertools.groupby(leftovers, key=lambda leftover: leftover.uid):
-            mine = [view.key for view in views if view.uid == uid and pool.is_live(view.key)]
+        idle = [view.key for view in views if not view.load]
+        by_place: dict[tuple[Uid, str], list[Leftover]] = {}
+        for left in leftovers:
+            by_place.setdefault((left.uid, pool.folder_of(left.dir)), []).append(left)
+        for place, group in by_place.items():
+            mine = [view.key for view in views if (view.uid, view.folder) == place and pool.is_live(view.key)]
             if mine:
-                pool.discard(list(group), mine[0])
+                pool.discard(group, mine[0])
             elif places > 0:
                 places -= 1
-                pool.discard(list(group)[:1], None)
+                pool.discard(group[:1], None)
+            elif idle:
+                pool.retire(idle.pop())
 
     # --- time ---
 

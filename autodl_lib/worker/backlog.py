@@ -34,7 +34,7 @@ from autodl_lib.contract.worker_messages import (
     SetRate,
     Yielded,
 )
-from autodl_lib.worker.files.folder import Folder
+from autodl_lib.worker.files.folder import Folder, OtherFolder
 from autodl_lib.worker.files.part_file import discard_part
 from autodl_lib.worker.network.verdicts import TaskFailed
 from autodl_lib.worker.orders import UnreadableAssign
@@ -104,6 +104,8 @@ class Backlog:
             os.umask(_umask_of(session.assign))  # only the current one makes files and folders
             session.begin()
             self._settle(session)
+            if self._facilities.folders.has_moved:
+                self._return_waiting()
             started = True
         return started
 
@@ -140,6 +142,8 @@ class Backlog:
         session = Session(order, self._facilities)
         if self.is_retiring:
             session.halt(discard=False)
+        elif self._facilities.folders.has_moved:
+            self._facilities.reports.add(Returned(lease=order.lease))
         else:
             self._waiting.append(session)
 
@@ -192,7 +196,7 @@ class Backlog:
     def _discard(self, order: Discard) -> None:
         try:
             discard_part(self._facilities.folders.open(order.dir, create=False), order.part, order.tag)
-        except (TaskFailed, OSError) as error:
+        except (TaskFailed, OtherFolder, OSError) as error:
             logger.info("a part file could not be removed", extra={"event": "part_left", "reason": str(error)})
         self._facilities.reports.add(Discarded(lease=order.lease))
 

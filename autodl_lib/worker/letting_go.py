@@ -16,7 +16,7 @@ from autodl_lib.contract.worker_messages import Assign, Failed, Halted
 from autodl_lib.worker.disk_jobs import DiskJobs, nothing
 from autodl_lib.worker.fetching import Tally
 from autodl_lib.worker.files.control_file import ControlRecord, Ranges
-from autodl_lib.worker.files.folder import Folders
+from autodl_lib.worker.files.folder import Folders, OtherFolder
 from autodl_lib.worker.files.part_file import PartFile, discard_part
 from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.network.verdicts import TaskFailed, Verdict
@@ -78,7 +78,7 @@ def release_unopened(folders: Folders, assign: Assign, *, discard: bool) -> Kept
         return Kept(part=part)
     try:
         discard_part(folders.open(assign.dir, create=False), part, assign.tag)
-    except (TaskFailed, OSError) as error:
+    except (TaskFailed, OtherFolder, OSError) as error:
         logger.info("a part file could not be removed", extra={"event": "part_left", "reason": str(error)})
     return Kept()
 

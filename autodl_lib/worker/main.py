@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 
 from autodl_lib.contract.settings import TransferSection
 from autodl_lib.contract.worker_messages import TransferSettings
@@ -36,11 +37,11 @@ _COLLECT_AFTER = 20_000
 logger = logging.getLogger(__name__)
 
 
-def run(orders_fd: int, reports: ReportSender) -> None:
-    """Obey orders until told to leave or left alone. For a process's main thread."""
+def run(orders_fd: int, reports: ReportSender, confine: Callable[[int], None] | None) -> None:
+    """Obey orders until told to leave or left alone. For a process's main thread; `confine` as in entry."""
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
-    Worker(orders_fd, reports).run()
+    Worker(orders_fd, reports, confine).run()
 
 
 def default_settings() -> TransferSettings:
@@ -60,7 +61,7 @@ def default_settings() -> TransferSettings:
 class Worker:
     """Everything of one worker process."""
 
-    def __init__(self, orders_fd: int, sender: ReportSender) -> None:
+    def __init__(self, orders_fd: int, sender: ReportSender, confine: Callable[[int], None] | None) -> None:
         self._epoll = select.epoll()
         self._orders = OrderPipe(orders_fd)
         self._engine = Engine(self._epoll)
@@ -71,7 +72,7 @@ class Worker:
         self._backlog = Backlog(
             Facilities(
                 connections=Connections(self._engine),
-                folders=Folders(),
+                folders=Folders(confine),
                 sync=self._sync,
                 reports=self._reports,
                 settings=default_settings(),

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.contract.worker_messages import Assign, Current, Finished, Note, Report
+from autodl_lib.contract.worker_messages import Assign, Current, Finished, Note, Report, Returned
 from autodl_lib.worker import letting_go
 from autodl_lib.worker.adoption import adopt
 from autodl_lib.worker.checks import Checks, FetchAgain, LetPass, Outcome, Reject
@@ -28,7 +28,7 @@ from autodl_lib.worker.files.checking import Expectation, Verification
 from autodl_lib.worker.files.conditions import with_conditions
 from autodl_lib.worker.files.control_file import ControlRecord, Ranges
 from autodl_lib.worker.files.file_name import check_output
-from autodl_lib.worker.files.folder import Folder
+from autodl_lib.worker.files.folder import Folder, OtherFolder
 from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.letting_go import Kept
 from autodl_lib.worker.network.verdicts import Verdict, os_verdict
@@ -132,7 +132,11 @@ class Session:
     def _begin(self) -> None:
         self.begun_mono = time.monotonic()
         self._settings = self._facilities.settings
-        folder = self._facilities.folders.open(self.assign.dir)
+        try:
+            folder = self._facilities.folders.open(self.assign.dir)
+        except OtherFolder:
+            self._end(Returned(lease=self.assign.lease))
+            return
         self.assign, self._newer_than = with_conditions(self.assign, folder)
         holding = self._holding = Holding(self.assign, folder, self._settings)
         self._fetching = Fetching(self.assign, holding, self._facilities, self._jobs, self)

@@ -19,7 +19,7 @@ from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.runner import Runner
 from autodl_lib.supervisor.scheduling.host_ledger import HostLedger
-from autodl_lib.supervisor.scheduling.scheduler import WorkerView
+from autodl_lib.supervisor.scheduling.picture import WorkerView
 from autodl_lib.supervisor.scheduling.user_limits import UserLimits
 
 _WORKERS = 10

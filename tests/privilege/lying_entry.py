@@ -141,6 +141,7 @@ def looks_around(liar: Liar) -> None:
     supervisor = int(liar.order["url"].rpartition("/")[2].partition("-")[0])
     state_dir = bytes.fromhex(liar.order["url"].rpartition("-")[2]).decode()
     proc = Path(f"/proc/{supervisor}")
+    home = Path(os.environ["HOME"])
     other = next((int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _is_neighbour(p)), 0)
 
     def connect(address: str) -> None:
@@ -181,12 +182,25 @@ def looks_around(liar: Liar) -> None:
             "a symlink": attempt(lambda: os.symlink("/etc/shadow", liar.folder / "link")),
             "a port": attempt(lambda: listen(54321)),
             "any port": attempt(lambda: listen(0)),
+            "a file outside of the folder": attempt(lambda: (home / "new").touch()),
+            "a folder outside of it": attempt(lambda: (home / "new").mkdir()),
+            "a start-up file": attempt(lambda: (home / ".profile").write_text("evil")),
+            "a start-up file cut off": attempt(lambda: os.truncate(home / ".profile", 0)),
+            "a start-up file removed": attempt(lambda: (home / ".profile").unlink()),
+            "another in the place of it": attempt(lambda: _own_file(liar.folder).rename(home / ".profile")),
+            "a link to it in the folder": attempt(lambda: os.link(home / ".profile", liar.folder / "link")),
             "more files": attempt(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))),
             "more memory": attempt(lambda: resource.setrlimit(resource.RLIMIT_DATA, (-1, -1))),
             "less nice": attempt(lambda: os.setpriority(os.PRIO_PROCESS, 0, -5)),
             "a core": str(resource.getrlimit(resource.RLIMIT_CORE)),
         }
     )
+
+
+def _own_file(folder: Path) -> Path:
+    mine = folder / "mine"
+    mine.touch()
+    return mine
 
 
 def _is_neighbour(process: Path) -> bool:
@@ -274,15 +288,19 @@ def exceed_quota(home: Path) -> None:
     os.pwrite, os.pwritev, os.splice = write, write_all, move
 
 
-def start(orders: Connection, reports: Connection, queue_ident: str, key: str) -> int:
-    """Be honest or not, by the name of the user."""
+def start(
+    orders: Connection, reports: Connection, queue_ident: str, key: str, confine: Callable[[int], None] | None
+) -> int:
+    """Be honest or not, by the name of the user; a liar was honest until it had opened its folder."""
     name = pwd.getpwuid(os.getuid()).pw_name
     if "quota" in name:
         exceed_quota(Path(pwd.getpwuid(os.getuid()).pw_dir))
     if "liar" not in name:
-        status: int = honest.start(orders, reports, queue_ident, key)
+        status: int = honest.start(orders, reports, queue_ident, key, confine)
         return status
     liar = Liar(orders, reports, queue_ident, key)
+    if confine is not None:
+        confine(os.open(liar.folder, os.O_PATH | os.O_DIRECTORY))
     try:
         LIES[liar.order["url"].split("/")[3]](liar)
         time.sleep(60)

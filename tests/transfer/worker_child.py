@@ -30,4 +30,4 @@ class PipeSender:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    run(int(sys.argv[1]), PipeSender(int(sys.argv[2])))
+    run(int(sys.argv[1]), PipeSender(int(sys.argv[2])), None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.supervisor.scheduling.crew import LOOK_EVERY_S, NO_LIMIT, Crew, idle_share, resting
-from autodl_lib.supervisor.scheduling.scheduler import AssignTask, Snapshot, SpawnWorker, UserQueue, WorkerView, plan
+from autodl_lib.supervisor.scheduling.picture import AssignTask, Snapshot, SpawnWorker, UserQueue, WorkerView
+from autodl_lib.supervisor.scheduling.scheduler import plan
 
 ALICE, BOB = Uid(1000), Uid(1001)
 
@@ -16,7 +17,7 @@ def quick(key: str, uid: Uid = ALICE, load: int = 1) -> WorkerView:
 
 def queue(uid: Uid, first: int, count: int) -> UserQueue:
     """Make a user's queue."""
-    tasks = tuple((TaskId(number), "h:80") for number in range(first, first + count))
+    tasks = tuple((TaskId(number), "h:80", "") for number in range(first, first + count))
     return UserQueue(uid=uid, waiting=tasks, served=0.0, running_limit=10)
 
 

@@ -63,7 +63,7 @@ def test_a_user_to_whom_nothing_has_happened_is_not_looked_up_again(tmp_path: Pa
     asked: list[Uid] = []
 
     class Watched(Reader):
-        def waiting(self, uid: Uid, limit: int) -> list[tuple[TaskId, str]]:
+        def waiting(self, uid: Uid, limit: int) -> list[tuple[TaskId, str, str]]:
             asked.append(uid)
             return super().waiting(uid, limit)
 

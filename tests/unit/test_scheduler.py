@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.supervisor.scheduling.scheduler import (
+from autodl_lib.supervisor.scheduling.picture import (
     AssignTask,
     MakeRoom,
     RetireWorker,
@@ -17,18 +18,20 @@ from autodl_lib.supervisor.scheduling.scheduler import (
     UserQueue,
     WaitingTask,
     WorkerView,
-    plan,
 )
+from autodl_lib.supervisor.scheduling.scheduler import plan
 from autodl_lib.supervisor.scheduling.strides import Strides
 
 HOST_LIMIT = 3
 HOSTS = ["a:80", "b:80", "c:80"]
+FOLDERS = ["/x", "/y"]
 
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     uids = st.integers(1, 4)
     hosts = st.sampled_from(HOSTS)
+    folders = st.sampled_from(FOLDERS)
     loads = [draw(st.integers(0, 4)) for _ in range(draw(st.integers(0, 8)))]
     workers = tuple(
         WorkerView(
@@ -37,6 +40,9 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             load=load,
             room=draw(st.integers(1, 6)),
             hosts=draw(st.frozensets(hosts, min_size=1, max_size=load)) if load else frozenset(),
+            folder=draw(folders),
+            is_quick=draw(st.booleans()),
+            is_fresh=draw(st.booleans()),
         )
         for n, load in enumerate(loads)
     )
@@ -44,7 +50,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     users = tuple(
         UserQueue(
             uid=Uid(uid),
-            waiting=tuple((TaskId(next(numbers)), draw(hosts)) for _ in range(draw(st.integers(0, 8)))),
+            waiting=tuple((TaskId(next(numbers)), draw(hosts), draw(folders)) for _ in range(draw(st.integers(0, 8)))),
             served=draw(st.integers(0, 50)),
             running_limit=draw(st.integers(1, 8)),
         )
@@ -67,8 +73,9 @@ def test_a_plan_breaks_no_limit(snapshot: Snapshot) -> None:
     actions = plan(snapshot)
     workers = {worker.key: worker for worker in snapshot.workers}
     queues = {user.uid: user for user in snapshot.users}
-    owner = {task_id: user.uid for user in snapshot.users for task_id, _ in user.waiting}
-    host_of = {task_id: host for user in snapshot.users for task_id, host in user.waiting}
+    owner = {task_id: user.uid for user in snapshot.users for task_id, _, _ in user.waiting}
+    host_of = {task_id: host for user in snapshot.users for task_id, host, _ in user.waiting}
+    folder_of = {task_id: folder for user in snapshot.users for task_id, _, folder in user.waiting}
     at = {worker.key: set(worker.hosts) for worker in snapshot.workers}
     newcomers: Counter[str] = Counter()
     load = Counter({worker.key: worker.load for worker in snapshot.workers})
@@ -78,6 +85,7 @@ def test_a_plan_breaks_no_limit(snapshot: Snapshot) -> None:
         match action:
             case AssignTask(worker_key=key, task_id=task_id):
                 assert workers[key].uid == owner[task_id], "a worker belongs to one user"
+                assert workers[key].folder == folder_of[task_id], "a worker serves one folder"
                 assert key not in retired
                 if not load[key]:
                     busy_of[workers[key].uid] += 1
@@ -113,10 +121,10 @@ def test_a_plan_breaks_no_limit(snapshot: Snapshot) -> None:
         assert busy_of[uid] <= max(user.running_limit, before), "never more than the user's limit"
     for user in snapshot.users:
         mine = [task_id for task_id in given_out if owner[task_id] == user.uid]
-        for host in HOSTS:
-            of_host = [task_id for task_id, where in user.waiting if where == host]
-            taken = [task_id for task_id in mine if host_of[task_id] == host]
-            assert taken == of_host[: len(taken)], "best first"
+        for alike in itertools.product(HOSTS, FOLDERS):
+            there = [task_id for task_id, *where in user.waiting if (*where,) == alike]
+            taken = [task_id for task_id in mine if (host_of[task_id], folder_of[task_id]) == alike]
+            assert taken == there[: len(taken)], "best first"
     assert begun is not None
 
 
@@ -133,7 +141,7 @@ def test_no_slot_stays_free_while_somebody_could_use_it(snapshot: Snapshot) -> N
     able = [
         user
         for user in snapshot.users
-        if any(snapshot.host_room.get(host, HOST_LIMIT) > 0 for _, host in user.waiting)
+        if any(snapshot.host_room.get(host, HOST_LIMIT) > 0 for _, host, _ in user.waiting)
         and busy[user.uid] < user.running_limit
     ]
     places = snapshot.slots - len(snapshot.workers) - snapshot.leaving
@@ -146,8 +154,8 @@ def idle_pool(slots: int, users: list[UserQueue]) -> Snapshot:
     return Snapshot(slots=slots, workers=(), leaving=0, users=tuple(users))
 
 
-def tasks(uid: int, count: int, host: str = "host:80", first: int = 0) -> tuple[WaitingTask, ...]:
-    return tuple((TaskId(uid * 1000 + n), host) for n in range(first, first + count))
+def tasks(uid: int, count: int, host: str = "host:80", first: int = 0, folder: str = "") -> tuple[WaitingTask, ...]:
+    return tuple((TaskId(uid * 1000 + n), host, folder) for n in range(first, first + count))
 
 
 def queue(uid: int, count: int, served: int = 0, limit: int = 100) -> UserQueue:
@@ -196,7 +204,7 @@ def test_small_tasks_of_one_host_are_handed_ahead_to_a_worker_that_is_there_thou
         Snapshot(slots=4, workers=(worker,), leaving=0, users=(queue(1, 200),), host_limit=1, host_room={"host:80": 0})
     )
     ahead = [action.task_id for action in actions if isinstance(action, AssignTask)]
-    assert ahead == [task_id for task_id, _ in tasks(1, 127)]
+    assert ahead == [task_id for task_id, _, _ in tasks(1, 127)]
     assert actions[-1] == MakeRoom(host="host:80", tasks=3)
 
 
@@ -313,6 +321,60 @@ def test_workers_of_who_has_more_than_their_share_get_nothing_ahead() -> None:
 def test_workers_get_nothing_ahead_while_there_are_more_of_them_than_slots() -> None:
     workers = tuple(WorkerView(key=f"w{n}", uid=Uid(1), load=1, room=8) for n in range(4))
     assert plan(Snapshot(slots=2, workers=workers, leaving=0, users=(queue(1, 90),))) == []
+
+
+def busy(key: str, folder: str, load: int = 20, *, is_fresh: bool = False) -> WorkerView:
+    """Make a worker of small files that is at work in a folder, with room for 100."""
+    return WorkerView(
+        key=key, uid=Uid(1), load=load, room=100, hosts=frozenset({"host:80"}), folder=folder, is_fresh=is_fresh
+    )
+
+
+def two_folders(count: int) -> UserQueue:
+    """Make a queue whose tasks go to /x and /y in turn."""
+    waiting = tuple((TaskId(n), "host:80", "/x" if n % 2 == 0 else "/y") for n in range(count))
+    return UserQueue(uid=Uid(1), waiting=waiting, served=0, running_limit=9)
+
+
+def test_a_task_goes_to_the_worker_of_its_folder_alone() -> None:
+    idle = tuple(WorkerView(key=folder, uid=Uid(1), load=0, room=1, folder=folder) for folder in ("/x", "/y"))
+    actions = plan(Snapshot(slots=2, workers=idle, leaving=0, users=(two_folders(2),)))
+    assert actions == [
+        AssignTask(worker_key="/x", task_id=TaskId(0)),
+        AssignTask(worker_key="/y", task_id=TaskId(1)),
+    ]
+
+
+def test_an_idle_worker_of_another_folder_makes_way_best_one_that_has_nothing_to_come() -> None:
+    idle = tuple(WorkerView(key=folder, uid=Uid(1), load=0, room=1, folder=folder) for folder in ("/y", "/old"))
+    user = UserQueue(uid=Uid(1), waiting=two_folders(2).waiting, served=0, running_limit=1)
+    assert plan(Snapshot(slots=2, workers=idle, leaving=0, users=(user,))) == [RetireWorker(worker_key="/old")]
+
+
+def test_each_worker_is_handed_the_small_files_of_its_own_folder_ahead() -> None:
+    workers = (busy("a", "/x"), busy("b", "/y"))
+    actions = plan(Snapshot(slots=2, workers=workers, leaving=0, users=(two_folders(8),)))
+    ahead = {key: [a.task_id for a in actions if isinstance(a, AssignTask) and a.worker_key == key] for key in "ab"}
+    assert ahead == {"a": [0, 2, 4, 6], "b": [1, 3, 5, 7]}
+
+
+def test_a_folder_without_a_worker_does_not_wait_for_all_small_files_of_another() -> None:
+    workers = (busy("a", "/x"), busy("b", "/x", 10), busy("c", "/x"))
+    actions = plan(Snapshot(slots=3, workers=workers, leaving=0, users=(two_folders(40),)))
+    assert {action.worker_key for action in actions if isinstance(action, AssignTask)} == {"a", "c"}
+
+
+def test_a_worker_that_was_just_started_is_worth_its_start_before_it_makes_way() -> None:
+    worker = busy("a", "/x", is_fresh=True)
+    actions = plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(two_folders(8),)))
+    assert [action.task_id for action in actions if isinstance(action, AssignTask)] == [0, 2, 4, 6]
+    assert plan(Snapshot(slots=1, workers=(busy("a", "/x"),), leaving=0, users=(two_folders(8),))) == []
+
+
+def test_small_files_of_one_folder_have_workers_enough_while_another_folder_gets_its_first() -> None:
+    quick = WorkerView(key="q", uid=Uid(1), load=5, room=5, folder="/x", hosts=frozenset({"host:80"}), is_quick=True)
+    actions = plan(Snapshot(slots=5, workers=(quick,), leaving=0, users=(two_folders(6),), quick_limit=1))
+    assert [action.task_id for action in actions if isinstance(action, SpawnWorker)] == [1, 3, 5]
 
 
 def test_a_user_without_a_free_connection_starts_nothing_and_those_with_several_are_to_share() -> None:

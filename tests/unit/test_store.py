@@ -246,7 +246,7 @@ def test_the_first_version_s_file_opens_for_ever(tmp_path: Path) -> None:
         failed = next(task for task in tasks.values() if task.state is TaskState.FAILED)
         assert failed.error is not None
         assert failed.error.code == "network"
-        [(waiting, _)] = store.read.waiting(Uid(1000), 10)
+        [(waiting, _, _)] = store.read.waiting(Uid(1000), 10)
         assert store.read.specs([waiting])[waiting].headers == ("Accept: text/plain",)
         assert store.read.holds() == {1001: None}
         highest = max(tasks)
@@ -270,7 +270,7 @@ def test_tasks_behind_closed_hosts_are_found_best_first_without_reading_what_is_
             for number, (host, priority) in enumerate(queued, start=1)
             if host not in closed and number != 2003
         ]
-        best_first = [(number, host) for _, number, host in sorted(wanted)]
+        best_first = [(number, host, tasks[0].dir) for _, number, host in sorted(wanted)]
         assert store.read.waiting_elsewhere(Uid(1000), closed, 300) == best_first[:300]
         assert store.read.waiting_elsewhere(Uid(1000), closed, 10_000) == best_first
         assert store.read.waiting_elsewhere(Uid(1000), {host for host, _ in queued}, 10) == []

@@ -139,7 +139,7 @@ DELETE FROM task WHERE id IN (SELECT value FROM json_each(?))
 SELECT uid, state, COUNT(*) FROM task GROUP BY uid, state
 
 -- name: waiting
-SELECT id, host FROM task INDEXED BY task_waiting
+SELECT id, host, dir FROM task INDEXED BY task_waiting
 WHERE uid = ? AND state = 'enqueued' AND want = 'run' ORDER BY priority DESC, id LIMIT ?
 
 -- A step of the index for each host, not for each task.
@@ -150,14 +150,14 @@ WITH RECURSIVE found (host, n) AS (
     SELECT (SELECT MIN(host) FROM task INDEXED BY task_waiting_host
             WHERE uid = :uid AND state = 'enqueued' AND host > found.host), n + 1
     FROM found WHERE found.host IS NOT NULL AND n < :limit)
-SELECT -priority, id, task.host FROM found CROSS JOIN task ON task.id = (
+SELECT -priority, id, task.host, dir FROM found CROSS JOIN task ON task.id = (
     SELECT id FROM task AS head INDEXED BY task_waiting_host
     WHERE uid = :uid AND head.host = found.host AND state = 'enqueued' AND want = 'run'
     ORDER BY priority DESC, id LIMIT 1)
 WHERE found.host IS NOT NULL
 
 -- name: waiting_at
-SELECT -priority, id, host FROM task INDEXED BY task_waiting_host
+SELECT -priority, id, host, dir FROM task INDEXED BY task_waiting_host
 WHERE uid = ? AND host = ? AND state = 'enqueued' AND want = 'run' ORDER BY priority DESC, id LIMIT ? OFFSET ?
 
 -- name: waiting_before

@@ -34,6 +34,9 @@ class QuickOrNot(Protocol):
     def uid(self) -> Uid: ...
 
     @property
+    def folder(self) -> str: ...
+
+    @property
     def load(self) -> int: ...
 
     @property
@@ -41,13 +44,17 @@ class QuickOrNot(Protocol):
 
 
 def resting(busy: Sequence[QuickOrNot], limit: int) -> set[str]:
-    """Return the quick workers that get no more work, where there are more than `limit`: of each user, one goes on."""
+    """Return the quick workers that get no more work, where there are more than `limit`.
+
+    In each folder of a user, one goes on.
+    """
     quick = sorted([worker for worker in busy if worker.is_quick], key=lambda worker: worker.load)
-    left = Counter(worker.uid for worker in quick)
+    left = Counter((worker.uid, worker.folder) for worker in quick)
     at_rest: set[str] = set()
     for worker in quick:
-        if len(quick) - len(at_rest) > limit and left[worker.uid] > 1:
-            left[worker.uid] -= 1
+        place = worker.uid, worker.folder
+        if len(quick) - len(at_rest) > limit and left[place] > 1:
+            left[place] -= 1
             at_rest.add(worker.key)
     return at_rest
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.store.reader import Reader
-from autodl_lib.supervisor.scheduling.scheduler import WaitingTask
+from autodl_lib.supervisor.scheduling.picture import WaitingTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +72,11 @@ def next_tasks(heads: QueueHeads, uid: Uid, need: Need, closed: Closed) -> tuple
     if not closed.held and not closed.full:
         return tuple(head)
     kept = [task for task in head if task[1] not in closed.held]
-    startable = sum(1 for _, host in kept if host not in closed.full)
-    usable = sum(1 for _, host in kept if host not in closed.full or host in closed.at)
+    startable = sum(1 for _, host, _ in kept if host not in closed.full)
+    usable = sum(1 for _, host, _ in kept if host not in closed.full or host in closed.at)
     if usable == len(head) and startable >= min(need.slots, len(head)):
         return tuple(kept)
-    seen = {task_id for task_id, _ in kept}
+    seen = {task_id for task_id, _, _ in kept}
     limit = min(need.tasks, _MOST_ELSEWHERE) + need.leased_by_user
     elsewhere = heads.elsewhere(uid, closed.held | closed.full, limit)
     # What is not at the front comes behind it.

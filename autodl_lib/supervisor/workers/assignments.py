@@ -29,12 +29,13 @@ def obeyed(section: TransferSection) -> TransferSettings:
     )
 
 
-def lease_of(spec: TaskSpec, settings: TransferSection) -> Lease:
-    """Return the lease of a download."""
+def lease_of(spec: TaskSpec, settings: TransferSection, folder: str) -> Lease:
+    """Return the lease of a download for a worker of `folder`."""
     return Lease(
         id=secrets.token_hex(8),
         task_id=spec.id,
         uid=spec.uid,
+        folder=folder,
         streak=spec.streak,
         stuck_since=spec.stuck_since,
         bytes_before=spec.bytes_done,
@@ -75,12 +76,13 @@ def _host_of(mirror: str) -> str:
         return mirror
 
 
-def removal(leftover: Leftover, database_tag: str) -> tuple[Lease, Discard]:
+def removal(leftover: Leftover, database_tag: str, folder: str) -> tuple[Lease, Discard]:
     """Return the lease and the order of removing a part file that a settled task left."""
     lease = Lease(
         id=secrets.token_hex(8),
         task_id=leftover.id,
         uid=leftover.uid,
+        folder=folder,
         streak=0,
         bytes_before=0,
         identity=None,

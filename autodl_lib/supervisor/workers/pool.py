@@ -33,9 +33,10 @@ from autodl_lib.contract.worker_messages import (
     WorkerState,
 )
 from autodl_lib.privilege.first_code import WorkerStart
+from autodl_lib.privilege.landlock import landlock_abi
 from autodl_lib.store.rows import Leftover, TaskSpec
+from autodl_lib.supervisor.scheduling.picture import WorkerView
 from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
-from autodl_lib.supervisor.scheduling.scheduler import WorkerView
 from autodl_lib.supervisor.workers.admission import Admitted, admit
 from autodl_lib.supervisor.workers.allotments import Allotments, Orders
 from autodl_lib.supervisor.workers.assignments import download, lease_of, obeyed, removal
@@ -83,13 +84,14 @@ class Pool:
         self._starter = Starter()
         self._link = QueueLink(self._starter, self._take, self._queue_restarted)
         self._workers: dict[str, Worker] = {}
-        self._starting: dict[str, Uid] = {}
+        self._starting: dict[str, Lease] = {}
         self._early: dict[str, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.leases = Leases()
         self._empty = asyncio.Event()
         self._working = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
+        self._has_landlock = landlock_abi() > 0
         self._closing = False
         self._handed_out: list[tuple[Worker, Lease, TaskSpec]] = []
         self._rate_timer: asyncio.TimerHandle | None = None
@@ -108,16 +110,30 @@ class Pool:
                 load=len(worker.leases),
                 room=worker.room,
                 hosts=self.allotments.hosts.hosts_of(worker.key),
+                folder=worker.folder,
                 is_quick=worker.is_quick,
+                is_fresh=worker.is_fresh,
             )
             for worker in self._workers.values()
             if not worker.retiring
         ]
         views += [
-            WorkerView(key=key, uid=uid, load=1, room=1, hosts=self.allotments.hosts.hosts_of(key))
-            for key, uid in self._starting.items()
+            WorkerView(
+                key=key,
+                uid=lease.uid,
+                load=1,
+                room=1,
+                hosts=self.allotments.hosts.hosts_of(key),
+                folder=lease.folder,
+                is_fresh=True,
+            )
+            for key, lease in self._starting.items()
         ]
         return tuple(views), sum(1 for worker in self._workers.values() if worker.retiring)
+
+    def folder_of(self, path: str) -> str:
+        """Return what a worker must serve to be given a task that saves to `path`; "" where any worker serves all."""
+        return path if self._has_landlock and self.worker_settings.confine_to_folder else ""
 
     @property
     def ready(self) -> bool:
@@ -137,21 +153,21 @@ class Pool:
     def busy_of(self, uid: Uid) -> int:
         """Return how many of them are a user's."""
         busy = sum(1 for worker in self._workers.values() if worker.leases and worker.uid == uid)
-        return busy + sum(1 for other in self._starting.values() if other == uid)
+        return busy + sum(1 for lease in self._starting.values() if lease.uid == uid)
 
     # --- orders ---
 
     def assign(self, worker_key: str, spec: TaskSpec) -> None:
-        """Hand a task to a live worker of its owner, with the next `share`."""
+        """Hand a task to a live worker of its owner and folder, with the next `share`."""
         worker = self._workers[worker_key]
-        lease = lease_of(spec, self._settings)
+        lease = lease_of(spec, self._settings, worker.folder)
         self._give(worker, lease)
         self.allotments.add(lease, worker_key)
         self._handed_out.append((worker, lease, spec))
 
     def spawn(self, spec: TaskSpec) -> None:
         """Start a worker for a task's owner and hand it the task."""
-        lease = lease_of(spec, self._settings)
+        lease = lease_of(spec, self._settings, self.folder_of(spec.dir))
         self.allotments.add(lease, self._spawn(lease, spec))
 
     def share(self, waiting: Mapping[str, int]) -> None:
@@ -176,9 +192,9 @@ class Pool:
                     self._loop.call_later(GRANT_TIMEOUT_S, self._kill_if_unanswered, worker, lease, lease.grants)
 
     def discard(self, leftovers: list[Leftover], worker_key: str | None) -> None:
-        """Have part files of one user's settled tasks removed, by a worker that lives or a new one."""
+        """Have part files of a user's settled tasks in a folder removed, by its worker or a new one."""
         for leftover in leftovers:
-            lease, order = removal(leftover, self._tag)
+            lease, order = removal(leftover, self._tag, self.folder_of(leftover.dir))
             if worker_key is None:
                 self._spawn(lease, order)
                 return
@@ -311,19 +327,20 @@ class Pool:
     def _spawn(self, lease: Lease, work: TaskSpec | Discard) -> str:
         """Start a worker with its first work; return its key."""
         key = secrets.token_hex(8)
-        self._starting[key] = lease.uid
+        self._starting[key] = lease
         self.leases.put(lease, None)
-        self._run(self._start_worker(key, lease.uid, lease, work))
+        self._run(self._start_worker(key, lease, work))
         return key
 
-    async def _start_worker(self, key: str, uid: Uid, lease: Lease, work: TaskSpec | Discard) -> None:
+    async def _start_worker(self, key: str, lease: Lease, work: TaskSpec | Discard) -> None:
         start = WorkerStart(
-            uid=uid,
+            uid=lease.uid,
             key=key,
             queue_address=self._link.address,
             queue_key=self._link.key,
             queue_ident=self._link.ident,
             limits=self.worker_settings,
+            is_confined=bool(lease.folder),
         )
         try:
             process, orders, pidfd = await self._starter.start_worker(start)
@@ -338,7 +355,7 @@ class Pool:
             self._listener.changed()
             return
         del self._starting[key]
-        worker = Worker(key, uid, process, orders, pidfd)
+        worker = Worker(key, lease, process, orders, pidfd)
         self._workers[key] = worker
         worker.on_exit(lambda: self._ended(worker))
         self._loop.call_later(BIND_TIMEOUT_S, self._kill_if_unbound, worker)
@@ -372,6 +389,8 @@ class Pool:
                 self.distrust(item.worker, "yielded without a grant, or not to it")
             elif orders:
                 self.send(orders)
+        for worker in {item.worker for item in admission.reports if item.worker.is_useless}:
+            self.retire(worker.key)
         if admission.reports:
             await self._listener.reported(admission.reports)
         self._listener.changed()

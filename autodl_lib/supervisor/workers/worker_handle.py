@@ -43,6 +43,9 @@ PROGRESS_PER_S = 10
 PROGRESS_BURST = 200
 MAX_ROOM = 256
 QUICK_PACE_S = 0.01
+FRESH_S = 0.5
+"""For so long, a new worker does not make way for one in another folder: its start is to be worth it."""
+
 ROOM_HORIZON_S = 0.3
 """How much work, by a worker's recent pace, is handed to it ahead."""
 
@@ -56,8 +59,8 @@ class Lease:
     """One assignment; `outcome` is what its owner has asked for meanwhile (PAUSE, CANCEL, CLEAR or INTERRUPT),
     `actor` who that was.
 
-    `sources` is the host of its URL and of each mirror, `connections` what it wants there, `limit_rate_bps`
-    its own limit; `grants` counts the grants that it was sent.
+    `folder` is what a worker must serve to have it, `sources` the host of its URL and of each mirror, `connections`
+    what it wants there, `limit_rate_bps` its own limit; `grants` counts the grants that it was sent.
     """
 
     id: str
@@ -67,6 +70,7 @@ class Lease:
     bytes_before: int
     identity: FileIdentity | None
     stuck_since: float | None = None
+    folder: str = ""
     url: str = ""
     sources: tuple[str, ...] = ()
     connections: int = 1
@@ -87,9 +91,11 @@ class Lease:
 class Worker:
     """A live worker."""
 
-    def __init__(self, key: str, uid: Uid, process: BaseProcess, orders: Connection, pidfd: int) -> None:
+    def __init__(self, key: str, first: Lease, process: BaseProcess, orders: Connection, pidfd: int) -> None:
         self.key = key
-        self.uid = uid
+        self.uid = first.uid
+        self.folder = first.folder
+        """The one folder that it may write to, as its tasks name it; "" where it may write to all of its user."""
         self.process = process
         self.pid = process.pid or 0
         self.pidfd = pidfd
@@ -99,6 +105,10 @@ class Worker:
         self.idle_timer: asyncio.TimerHandle | None = None
         self.unanswered = 0
         """How often it was looked after since it was asked for an answer that has not come."""
+        self.is_useless = False
+        """Whether it can't serve its folder any more: another one is there now."""
+        self._has_served = False
+        self._started_mono = time.monotonic()
         self._progress_left = float(PROGRESS_BURST)
         self._progress_mono = time.monotonic()
         self._pace_s = 2 * ROOM_HORIZON_S
@@ -116,6 +126,11 @@ class Worker:
         visible = self._visible
         is_busy_long = visible is not None and visible.phase is LeasePhase.STARTED
         return self._pace_s <= QUICK_PACE_S and not is_busy_long
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was started only just now."""
+        return time.monotonic() < self._started_mono + FRESH_S
 
     @property
     def room(self) -> int:
@@ -161,16 +176,24 @@ class Worker:
             raise ReportRefused("halted without an order to")
         if report.type == "returned":
             self._take_back(lease)
+        elif phase is LeasePhase.ENDED:
+            self._has_served = True
         lease.phase = phase
         if phase is LeasePhase.STARTED:
             self._visible = lease
         return lease
 
     def _take_back(self, lease: Lease) -> None:
-        """What it did not begin goes back; nothing more is handed to it ahead, or that would come back at once."""
+        """What it did not begin goes back; nothing more is handed to it ahead, or that would come back at once.
+
+        Where nothing was before it, another folder has come into the place of that which the worker is confined to. A
+        new worker has seen no other, so that not even one that lies can give a task back for ever.
+        """
         earlier = itertools.takewhile(lambda other: other is not lease, self.leases.values())
         if all(other.phase is LeasePhase.ENDED for other in earlier):
-            raise ReportRefused("returned, though nothing is before it")
+            if not (self._has_served and self.folder):
+                raise ReportRefused("returned, though nothing is before it")
+            self.is_useless = True
         self._pace_s = 2 * ROOM_HORIZON_S
 
     def _charge(self, report: Report, lease: Lease) -> None:

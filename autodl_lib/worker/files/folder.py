@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import pwd  # noqa: F401  (os.path.expanduser imports it when a worker can no longer read Python's folders)
+from collections.abc import Callable
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.verdicts import TaskFailed, os_verdict
@@ -75,24 +76,51 @@ class Folder:
         return (status.st_dev, status.st_ino) == self.key
 
 
-class Folders:
-    """Opens folders, and keeps the last one open for the next task."""
+class OtherFolder(Exception):
+    """This worker is confined to another folder than the one that is there now."""
 
-    def __init__(self) -> None:
+
+class Folders:
+    """Opens folders, and keeps the last one open for the next task.
+
+    `confine` takes from this process all writing outside of the first folder that it opens.
+    """
+
+    def __init__(self, confine: Callable[[int], None] | None = None) -> None:
+        self.has_moved = False
+        """Whether another folder has come into the place of the one that this worker is confined to."""
+        self._confine = confine
+        self._own: tuple[int, int] | None = None
         self._last: Folder | None = None
 
     def open(self, path: str, *, create: bool = True) -> Folder:
         """Return the open folder at `path`, which may begin with `~`; makes it, with its parents, if missing.
 
-        Raises: TaskFailed.
+        Raises: TaskFailed, OtherFolder.
         """
         full = os.path.expanduser(path)
         if not os.path.isabs(full) or "\0" in full:
             raise TaskFailed(FailureCode.FOLDER, f"the folder must be an absolute path: {path[:300]!r}")
         full = full.rstrip("/") or "/"
         if self._last is None or not self._last.still_at(full):
-            self._last = _open(full, create=create)
+            self._last = self._enter(full, create)
         return self._last
+
+    def _enter(self, path: str, create: bool) -> Folder:
+        if self._confine is None:
+            return _open(path, create=create)
+        if self._own is None:
+            folder = _open(path, create=create)
+            self._confine(folder.fd)
+            self._own = folder.key
+        elif os.path.isdir(path):
+            folder = _open(path, create=False)
+            self.has_moved = folder.key != self._own
+        else:
+            self.has_moved = True  # a folder is made by a worker that is free to
+        if self.has_moved:
+            raise OtherFolder(path)
+        return folder
 
 
 def _open(path: str, *, create: bool) -> Folder:
