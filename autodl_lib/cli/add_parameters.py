@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from autodl_lib.cli.options import GroupedOption, request_parameters
-from autodl_lib.contract.requests import Add
+from autodl_lib.contract.requests.adding import Add
 from autodl_lib.contract.transfer_options import OptionGroup
 
 

@@ -19,7 +19,7 @@ from autodl_lib.cli.options import make_request
 from autodl_lib.cli.url_input import check_urls, find_sources, in_requests
 from autodl_lib.cli.variation import Variation
 from autodl_lib.contract.codec import dumps, to_json
-from autodl_lib.contract.requests import MAX_COPIES_LENGTH, Add
+from autodl_lib.contract.requests.adding import MAX_COPIES_LENGTH, Add
 from autodl_lib.contract.transfer_options import IpVersion
 
 _OF_ONE_FILE = {"output": "--output", "mirrors": "--mirror", "continue_from": "--continue-from"}

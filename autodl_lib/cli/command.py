@@ -6,15 +6,17 @@ Runs as: the caller.  Talks to: nobody; no I/O.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from autodl_lib.cli.options import make_request, request_parameters
 from autodl_lib.cli.session import Session
-from autodl_lib.contract.requests import Request
 
-R = TypeVar("R", bound=Request)
+if TYPE_CHECKING:
+    from autodl_lib.contract.requests.registry import Request
+
+R = TypeVar("R", bound="Request")
 
 
 class Command(click.Command):

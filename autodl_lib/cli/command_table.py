@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autodl_lib.contract.requests import REQUEST_BY_METHOD
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -22,13 +20,13 @@ class Entry:
 COMMANDS: dict[str, Entry] = {
     "get": Entry(module="get", help="Download URLs to the current folder, with a progress bar."),
     "add": Entry(module="add"),
-    "list": Entry(module="show"),
-    "status": Entry(module="show"),
+    "list": Entry(module="listing"),
+    "status": Entry(module="one_task"),
     "watch": Entry(module="watch", help="Follow tasks live, until they are done or you press Ctrl-C."),
     "wait": Entry(module="wait", help="Wait until tasks are done; the exit status says how they ended."),
-    "log": Entry(module="show"),
+    "log": Entry(module="one_task"),
     "history": Entry(module="history"),
-    "explain": Entry(module="show"),
+    "explain": Entry(module="one_task"),
     "pause": Entry(module="queue"),
     "resume": Entry(module="queue"),
     "cancel": Entry(module="tasks"),
@@ -50,4 +48,8 @@ def short_help(name: str) -> str:
     own = COMMANDS[name].help
     if own is not None:
         return own
+    from autodl_lib.contract.requests.registry import (
+        REQUEST_BY_METHOD,  # not at the top: only the list of commands asks
+    )
+
     return (REQUEST_BY_METHOD[name.replace("-", "_")].__doc__ or "").replace("`", "'")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from autodl_lib.contract.requests import List
+from autodl_lib.contract.requests.overviews import List
 from autodl_lib.contract.states import SETTLED, TRANSITIONS, TaskEvent, TaskState
 from autodl_lib.contract.task import Task
 
@@ -54,7 +54,7 @@ def _ask(states: tuple[TaskState, ...], explicit: str | None) -> Iterator[Task]:
     from autodl_lib.client.connection import Connection
     from autodl_lib.client.locate import Origin, check_private, locate
     from autodl_lib.client.results import decoded
-    from autodl_lib.contract.replies import TaskPage
+    from autodl_lib.contract.replies.tasks import TaskPage
 
     place = locate(explicit)
     if place.origin is Origin.PRIVATE:

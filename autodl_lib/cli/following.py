@@ -13,7 +13,7 @@ from autodl_lib.cli.display import Display
 from autodl_lib.cli.session import Session, complain
 from autodl_lib.cli.text import clean, plural
 from autodl_lib.client.follow import Follower
-from autodl_lib.contract.requests import Watch
+from autodl_lib.contract.requests.following import Watch
 from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task
 

@@ -18,7 +18,8 @@ from autodl_lib.cli.main import CommandGroup
 from autodl_lib.cli.man_page_roff import bold, italic, item, paragraphs, section, sentence
 from autodl_lib.cli.options import EnumChoice
 from autodl_lib.contract.fields import MAX_INT, param_of
-from autodl_lib.contract.requests import REQUEST_BY_METHOD, Add
+from autodl_lib.contract.requests.adding import Add
+from autodl_lib.contract.requests.registry import REQUEST_BY_METHOD
 from autodl_lib.contract.transfer_options import OptionGroup
 
 _COMMON = {parameter.name for parameter in common_parameters()}

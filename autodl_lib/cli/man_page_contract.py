@@ -16,8 +16,10 @@ from autodl_lib.cli.man_page_words import ACCESS, EVENTS, EXIT_STATUSES, FAILURE
 from autodl_lib.contract.errors import ERRORS
 from autodl_lib.contract.failures import RETRYABLE, FailureCode
 from autodl_lib.contract.fields import param_of
-from autodl_lib.contract.replies import LogEntry, Reply, TaskLimit
-from autodl_lib.contract.requests import REQUESTS
+from autodl_lib.contract.replies.limits import TaskLimit
+from autodl_lib.contract.replies.records import LogEntry
+from autodl_lib.contract.replies.registry import Reply
+from autodl_lib.contract.requests.registry import REQUESTS
 from autodl_lib.contract.settings import SECTIONS, TABLES, OwnLimits, Settings
 from autodl_lib.contract.states import INITIAL_STATES, SETTLED, TRANSITIONS, TaskState
 from autodl_lib.contract.task import Task, TaskError

@@ -7,7 +7,7 @@ Invariants: every code that contract/ declares has its words; a test looks.
 from __future__ import annotations
 
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.contract.requests import Access
+from autodl_lib.contract.requests.terms import Access
 from autodl_lib.contract.states import TaskEvent, TaskState
 
 STATES: dict[TaskState, str] = {

@@ -16,7 +16,7 @@ from autodl_lib.cli.metalink_reader import MAX_METALINK_BYTES, BadMetalink
 from autodl_lib.cli.session import complain
 from autodl_lib.cli.text import clean
 from autodl_lib.cli.variation import Variation
-from autodl_lib.contract.requests import Add
+from autodl_lib.contract.requests.adding import Add
 from autodl_lib.contract.transfer_options import MAX_MIRRORS
 
 _MAX_NOTES = 20

@@ -16,14 +16,16 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from autodl_lib.contract.fields import MAX_INT, Param, param_of
-from autodl_lib.contract.requests import Request
 
-R = TypeVar("R", bound=Request)
+if TYPE_CHECKING:
+    from autodl_lib.contract.requests.registry import Request
+
+R = TypeVar("R", bound="Request")
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])i?)?(?:b?(?:/s)?)", re.IGNORECASE)
 _RATE_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}

@@ -18,8 +18,8 @@ from autodl_lib.contract.codec import MAX_LINE_BYTES, PROTOCOL_VERSION
 from autodl_lib.contract.errors import ERRORS
 from autodl_lib.contract.failures import RETRYABLE, FailureCode
 from autodl_lib.contract.fields import MAX_INT, Param, param_of
-from autodl_lib.contract.replies import Reply
-from autodl_lib.contract.requests import REQUESTS
+from autodl_lib.contract.replies.registry import Reply
+from autodl_lib.contract.requests.registry import REQUESTS
 from autodl_lib.contract.states import SETTLED, TRANSITIONS, TaskState
 from autodl_lib.contract.task import Task
 

@@ -11,10 +11,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from autodl_lib.contract.requests import Request
-
 if TYPE_CHECKING:
     from autodl_lib.client.connection import Connection
+    from autodl_lib.contract.requests.registry import Request
 
 
 class RunDaemon(Protocol):

@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autodl_lib.contract.requests import Add
+from autodl_lib.contract.requests.adding import Add
 
 if TYPE_CHECKING:
     from autodl_lib.cli.checksum_input import ChecksumInput

@@ -25,11 +25,12 @@ from autodl_lib.contract.errors import (
     TimedOut,
     error_from_code,
 )
-from autodl_lib.contract.requests import Request, Watch
-from autodl_lib.contract.task import Task
 
 if TYPE_CHECKING:
-    from autodl_lib.contract.replies import Watching
+    from autodl_lib.contract.replies.tasks import Watching
+    from autodl_lib.contract.requests.following import Watch
+    from autodl_lib.contract.requests.registry import Request
+    from autodl_lib.contract.task import Task
 
 GREETING_TIMEOUT_S = 20.0
 REPLY_TIMEOUT_S = 300.0
@@ -222,7 +223,7 @@ class TaskStream:
         return tasks
 
     def _reply(self, document: dict[str, Any]) -> Watching:
-        from autodl_lib.contract.replies import Watching
+        from autodl_lib.contract.replies.tasks import Watching
 
         if self.watching is not None:
             raise ProtocolMismatch("the daemon answered `watch` twice")

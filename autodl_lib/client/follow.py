@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING
 
 from autodl_lib.client.connection import Connection, TaskStream
 from autodl_lib.contract.errors import Busy, NoDaemon, ShuttingDown
-from autodl_lib.contract.requests import Watch
-from autodl_lib.contract.task import Task
+
+if TYPE_CHECKING:
+    from autodl_lib.contract.requests.following import Watch
+    from autodl_lib.contract.task import Task
 
 PATIENCE_S = 60.0
 _FIRST_DELAY_S = 0.1

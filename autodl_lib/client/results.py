@@ -17,7 +17,8 @@ from autodl_lib.contract.task import Task
 
 if TYPE_CHECKING:
     # Making their classes costs every command some milliseconds that few need.
-    from autodl_lib.contract.replies import LogEntry, Statistics
+    from autodl_lib.contract.replies.queue import Statistics
+    from autodl_lib.contract.replies.records import LogEntry
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ def log_from(document: dict[str, Any]) -> list[LogEntry]:
 
     Raises: ProtocolMismatch.
     """
-    from autodl_lib.contract.replies import LogEntry
+    from autodl_lib.contract.replies.records import LogEntry
 
     return [decoded(LogEntry, entry) for entry in listed(document, "events")]
 
@@ -59,7 +60,7 @@ def statistics_from(document: dict[str, Any]) -> Statistics:
 
     Raises: ProtocolMismatch.
     """
-    from autodl_lib.contract.replies import Statistics
+    from autodl_lib.contract.replies.queue import Statistics
 
     tasks, responses = document.get("tasks"), document.get("responses")
     if not (_counts(tasks) and _counts(responses)):

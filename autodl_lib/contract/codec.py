@@ -17,15 +17,12 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, NoReturn, TypeVar
 
-from autodl_lib.contract.errors import InvalidParams, InvalidRequest, ParseError, UnknownMethod
+from autodl_lib.contract.errors import InvalidParams, ParseError
 from autodl_lib.contract.fields import Param, param_of
-from autodl_lib.contract.requests import REQUEST_BY_METHOD, Request
 
 PROTOCOL_VERSION = 1
 MAX_LINE_BYTES = 4 * 1024 * 1024
 """The longest line of the wire, its newline included."""
-
-RpcId = str | int
 
 T = TypeVar("T")
 _Decode = Callable[[Any, str], Any]
@@ -65,48 +62,6 @@ def to_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     raise TypeError(f"no JSON for {type(value)}")
-
-
-def decode_request(line: bytes) -> tuple[RpcId, Request]:
-    """Decode one line of a client.
-
-    Raises: RequestRefused, which carries the request's id as far as it could be read.
-    """
-    rpc_id: RpcId | None = None
-    try:
-        document = loads(line)
-        if not isinstance(document, dict):
-            raise InvalidRequest("a request is one JSON object a line (no batches)")
-        candidate = document.get("id")
-        if isinstance(candidate, (str, int)) and not isinstance(candidate, bool):
-            rpc_id = _check_id(candidate)
-        if document.get("jsonrpc") != "2.0":
-            raise InvalidRequest('a request has "jsonrpc": "2.0"')
-        if rpc_id is None:
-            raise InvalidRequest("a request has an id: a string or an integer")
-        unknown = document.keys() - {"jsonrpc", "id", "method", "params"}
-        if unknown:
-            raise InvalidRequest(f"unknown member {min(unknown)!r} in the request")
-        method = document.get("method")
-        if not isinstance(method, str):
-            raise InvalidRequest("a request has a method: a string")
-        request_type = REQUEST_BY_METHOD.get(method)
-        if request_type is None:
-            raise UnknownMethod(f"no such method: {method[:80]!r}")
-        return rpc_id, decode_fields(request_type, document.get("params", {}))
-    except (ParseError, InvalidRequest, UnknownMethod, InvalidParams) as error:
-        raise RequestRefused(rpc_id, error) from None
-
-
-class RequestRefused(Exception):
-    """A line that is no valid request: the id to answer to (None where it could not be read), and why."""
-
-    def __init__(
-        self, rpc_id: RpcId | None, error: ParseError | InvalidRequest | UnknownMethod | InvalidParams
-    ) -> None:
-        super().__init__(str(error))
-        self.rpc_id = rpc_id
-        self.error = error
 
 
 def decode_message(kinds: Mapping[str, type[T]], document: Any) -> T:
@@ -277,15 +232,6 @@ def _enum(cls: type[StrEnum]) -> _Decode:
         return member
 
     return decode
-
-
-def _check_id(rpc_id: RpcId) -> RpcId:
-    if isinstance(rpc_id, str):
-        if len(rpc_id) > 256 or any("\ud800" <= character <= "\udfff" for character in rpc_id):
-            raise InvalidRequest("the id must be valid text of at most 256 characters")
-    elif not -(2**63) <= rpc_id < 2**63:
-        raise InvalidRequest("the id must fit 64 bits")
-    return rpc_id
 
 
 def _refuse(name: str, why: str) -> NoReturn:

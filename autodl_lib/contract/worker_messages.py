@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.fields import param
-from autodl_lib.contract.requests import MAX_HEADER_LENGTH
+from autodl_lib.contract.requests.terms import MAX_HEADER_LENGTH
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.transfer_options import MAX_CONNECTIONS, MAX_MIRRORS, NO_OPTIONS, TransferOptions
 from autodl_lib.contract.urls import MAX_URL_LENGTH

@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Set
 
-from autodl_lib.contract.replies import HistoryEntry, LogEntry
+from autodl_lib.contract.replies.records import HistoryEntry, LogEntry
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.store.listing import Page, Selection, numbers_of, page_of

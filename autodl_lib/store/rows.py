@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autodl_lib.contract.codec import decode_fields, to_json
-from autodl_lib.contract.replies import HistoryEntry, LogEntry
+from autodl_lib.contract.replies.records import HistoryEntry, LogEntry
 from autodl_lib.contract.states import TaskEvent, TaskState
 from autodl_lib.contract.task import OnConflict, Task, TaskError, TaskId, Uid
 from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions

@@ -172,8 +172,8 @@ def test_output_that_can_not_be_written_is_an_error(home: Path, daemon: FakeDaem
 
 def test_an_internal_error_is_one_line_and_a_traceback_only_on_request(home: Path, daemon: FakeDaemon) -> None:
     program = (
-        "import autodl_lib.cli.commands.show as show\n"
-        "show._status = None\n"
+        "import autodl_lib.cli.commands.one_task as one_task\n"
+        "one_task._status = None\n"
         "from autodl_lib.cli.main import run\n"
         "raise SystemExit(run(['status', '1'], entry='', run_daemon=None))\n"
     )

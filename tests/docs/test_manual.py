@@ -21,8 +21,9 @@ from autodl_lib.cli.man_page_roff import bold, prose
 from autodl_lib.cli.man_pages import PARTS, WORDS, pages
 from autodl_lib.contract.errors import ERRORS
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.contract.replies import Reply
-from autodl_lib.contract.requests import REQUESTS, Access
+from autodl_lib.contract.replies.registry import Reply
+from autodl_lib.contract.requests.registry import REQUESTS
+from autodl_lib.contract.requests.terms import Access
 from autodl_lib.contract.settings import OwnLimits, Settings, known_keys, settings_from_toml
 from autodl_lib.contract.states import TRANSITIONS, TaskEvent, TaskState
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from autodl_lib.cli.protocol_page import page
-from autodl_lib.contract.requests import REQUESTS
+from autodl_lib.contract.requests.registry import REQUESTS
 from autodl_lib.contract.settings import known_keys, settings_from_toml
 
 REPO = Path(__file__).resolve().parents[2]

@@ -13,19 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodl_lib.contract.codec import (
-    RequestRefused,
-    decode_fields,
-    decode_message,
-    decode_request,
-    dumps,
-    loads,
-    message_to_json,
-    to_json,
-)
+from autodl_lib.contract.codec import decode_fields, decode_message, dumps, loads, message_to_json, to_json
 from autodl_lib.contract.errors import AutodlError, InvalidParams, ParseError
 from autodl_lib.contract.fields import Param, param_of
-from autodl_lib.contract.requests import REQUESTS
+from autodl_lib.contract.request_lines import RequestRefused, decode_request
+from autodl_lib.contract.requests.registry import REQUESTS
 from autodl_lib.contract.task import Task, TaskError
 from autodl_lib.contract.worker_messages import ORDERS, REPORTS
 

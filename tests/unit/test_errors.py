@@ -6,7 +6,7 @@ import pytest
 
 from autodl_lib.contract import errors
 from autodl_lib.contract.errors import ERRORS, AutodlError, InternalError, error_from_code
-from autodl_lib.contract.requests import REQUESTS
+from autodl_lib.contract.requests.registry import REQUESTS
 from autodl_lib.supervisor.handlers.table import HANDLERS
 
 STATUSES = {

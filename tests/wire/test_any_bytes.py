@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.daemon import Daemon
 
 from autodl_lib.contract.errors import ERRORS
-from autodl_lib.contract.requests import REQUESTS
+from autodl_lib.contract.requests.registry import REQUESTS
 
 CODES = {error.code for error in ERRORS} - {"internal"}
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

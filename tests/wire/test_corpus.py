@@ -78,7 +78,7 @@ def test_every_code_that_a_request_can_be_refused_with_is_in_the_corpus() -> Non
 
 
 def test_every_method_is_in_the_corpus() -> None:
-    from autodl_lib.contract.requests import REQUESTS
+    from autodl_lib.contract.requests.registry import REQUESTS
 
     methods = {document["method"] for path in VALID if isinstance(document := json.loads(load(path)[0]), dict)}
     # A task that can be resumed or retried by its number comes with the integration tests.

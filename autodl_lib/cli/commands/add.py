@@ -19,8 +19,8 @@ from autodl_lib.cli.text import plural
 from autodl_lib.client.connection import Connection
 from autodl_lib.client.results import decoded
 from autodl_lib.contract.errors import AutodlError
-from autodl_lib.contract.replies import Ids
-from autodl_lib.contract.requests import DEFAULT_DIR, Add
+from autodl_lib.contract.replies.tasks import Ids
+from autodl_lib.contract.requests.adding import DEFAULT_DIR, Add
 
 _NOTE = """The last argument is the folder to save to if it has no '://' and --dir is not given. One that ends in
 .meta4 or .metalink and is a file is read as with --metalink.

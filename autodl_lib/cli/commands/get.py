@@ -19,7 +19,7 @@ from autodl_lib.cli.following import Wanted, follow, numbers, report_failures
 from autodl_lib.cli.session import Session, complain, say, say_json
 from autodl_lib.cli.text import clean
 from autodl_lib.contract.codec import to_json
-from autodl_lib.contract.requests import Add
+from autodl_lib.contract.requests.adding import Add
 
 _DESCRIPTION = """Download URLs to the current folder, with a progress bar, and exit when they are done.
 

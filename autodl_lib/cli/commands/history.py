@@ -17,8 +17,8 @@ from autodl_lib.cli.options import make_request, request_parameters
 from autodl_lib.cli.session import Session, complain, say, say_json
 from autodl_lib.cli.text import clean, stamp
 from autodl_lib.client.results import decoded, listed
-from autodl_lib.contract.replies import HistoryEntry
-from autodl_lib.contract.requests import History
+from autodl_lib.contract.replies.records import HistoryEntry
+from autodl_lib.contract.requests.overviews import History
 
 
 def commands() -> dict[str, click.Command]:

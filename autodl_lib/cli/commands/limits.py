@@ -12,8 +12,8 @@ from autodl_lib.cli.session import Session, say, say_json
 from autodl_lib.cli.table import key_values
 from autodl_lib.cli.text import clean, size
 from autodl_lib.client.results import decoded, listed
-from autodl_lib.contract.replies import TaskLimit, UrlSet
-from autodl_lib.contract.requests import Limit, SetUrl
+from autodl_lib.contract.replies.limits import TaskLimit, UrlSet
+from autodl_lib.contract.requests.limits import Limit, SetUrl
 
 
 def commands() -> dict[str, click.Command]:

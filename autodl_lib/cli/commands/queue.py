@@ -11,8 +11,9 @@ from autodl_lib.cli.command import request_command
 from autodl_lib.cli.session import Session, say, say_json
 from autodl_lib.cli.text import moment, plural
 from autodl_lib.client.results import decoded
-from autodl_lib.contract.replies import Count, Hold, Ids, MaxTasksNum
-from autodl_lib.contract.requests import Clear, MaxTasks, Pause, Resume
+from autodl_lib.contract.replies.queue import Count, Hold, MaxTasksNum
+from autodl_lib.contract.replies.tasks import Ids
+from autodl_lib.contract.requests.queue import Clear, MaxTasks, Pause, Resume
 
 
 def commands() -> dict[str, click.Command]:

@@ -12,7 +12,7 @@ from autodl_lib.cli.session import Session, say, say_json
 from autodl_lib.cli.table import key_values
 from autodl_lib.cli.text import clean, moment, size, speed
 from autodl_lib.client.results import statistics_from
-from autodl_lib.contract.requests import Stats
+from autodl_lib.contract.requests.overviews import Stats
 
 
 def commands() -> dict[str, click.Command]:

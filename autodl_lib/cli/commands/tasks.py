@@ -10,8 +10,8 @@ import click
 from autodl_lib.cli.command import request_command
 from autodl_lib.cli.session import Session, say, say_json
 from autodl_lib.client.results import decoded
-from autodl_lib.contract.replies import Ids
-from autodl_lib.contract.requests import Cancel, Priority, Retry
+from autodl_lib.contract.replies.tasks import Ids
+from autodl_lib.contract.requests.tasks import Cancel, Priority, Retry
 
 
 def commands() -> dict[str, click.Command]:

@@ -14,7 +14,7 @@ from autodl_lib.cli.options import Seconds, request_parameters
 from autodl_lib.cli.session import Session, say_json
 from autodl_lib.contract.codec import to_json
 from autodl_lib.contract.errors import TimedOut
-from autodl_lib.contract.requests import Cancel
+from autodl_lib.contract.requests.tasks import Cancel
 
 _DESCRIPTION = """Wait until tasks are done.
 

@@ -11,7 +11,7 @@ from autodl_lib.cli.command import request_command
 from autodl_lib.cli.display import Display, JsonLines, choose_display
 from autodl_lib.cli.following import Wanted, follow
 from autodl_lib.cli.session import Session
-from autodl_lib.contract.requests import Watch
+from autodl_lib.contract.requests.following import Watch
 from autodl_lib.contract.states import SETTLED
 from autodl_lib.contract.task import Task
 

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from autodl_lib.contract.codec import MAX_LINE_BYTES, PROTOCOL_VERSION, dumps, to_json
 from autodl_lib.contract.errors import AutodlError, InvalidParams, LineTooLong
-from autodl_lib.contract.replies import Greeting
+from autodl_lib.contract.replies.greeting import Greeting
 from autodl_lib.contract.task import Task
 from autodl_lib.privilege.peer import Peer
 from autodl_lib.supervisor.clients.access import Caller

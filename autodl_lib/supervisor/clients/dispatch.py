@@ -12,9 +12,11 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
-from autodl_lib.contract.codec import RequestRefused, RpcId, decode_request, dumps
+from autodl_lib.contract.codec import dumps
 from autodl_lib.contract.errors import AutodlError, InternalError, NotAllowed, ShuttingDown
-from autodl_lib.contract.requests import Access, Request
+from autodl_lib.contract.request_lines import RequestRefused, RpcId, decode_request
+from autodl_lib.contract.requests.registry import Request
+from autodl_lib.contract.requests.terms import Access
 from autodl_lib.contract.task import Task
 from autodl_lib.supervisor.clients.access import Caller
 from autodl_lib.supervisor.clients.encoding import encode_reply

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from autodl_lib.contract.codec import RpcId, dumps, to_json
+from autodl_lib.contract.codec import dumps, to_json
+from autodl_lib.contract.request_lines import RpcId
 from autodl_lib.supervisor.clients.fair_turns import Pace
 
 PIECE = 200

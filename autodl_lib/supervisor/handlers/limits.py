@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 
 from autodl_lib.contract.errors import InvalidParams, NotAllowed, WrongState
-from autodl_lib.contract.replies import Limits, TaskLimit
-from autodl_lib.contract.requests import Limit
+from autodl_lib.contract.replies.limits import Limits, TaskLimit
+from autodl_lib.contract.requests.limits import Limit
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.store.rows import Deed, SetRates

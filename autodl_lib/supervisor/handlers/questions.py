@@ -8,8 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autodl_lib.contract.errors import InvalidParams
-from autodl_lib.contract.replies import EventPage, Explanation, Statistics, TaskLog, TaskPage, Watching
-from autodl_lib.contract.requests import Explain, History, List, Log, Stats, Status, Watch
+from autodl_lib.contract.replies.queue import Statistics
+from autodl_lib.contract.replies.records import EventPage, Explanation, TaskLog
+from autodl_lib.contract.replies.tasks import TaskPage, Watching
+from autodl_lib.contract.requests.following import Watch
+from autodl_lib.contract.requests.one_task import Explain, Log, Status
+from autodl_lib.contract.requests.overviews import History, List, Stats
 from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.contract.urls import redact_url

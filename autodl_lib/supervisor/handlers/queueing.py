@@ -10,8 +10,8 @@ from dataclasses import fields
 from operator import attrgetter
 
 from autodl_lib.contract.errors import InvalidParams, QueueFull
-from autodl_lib.contract.replies import Ids
-from autodl_lib.contract.requests import MAX_COPIES_LENGTH, Add
+from autodl_lib.contract.replies.tasks import Ids
+from autodl_lib.contract.requests.adding import MAX_COPIES_LENGTH, Add
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
 from autodl_lib.contract.urls import check_url

@@ -10,8 +10,8 @@ who can read the queue anyway; not for other administrators, who must not learn 
 from __future__ import annotations
 
 from autodl_lib.contract.errors import NotAllowed, WrongState
-from autodl_lib.contract.replies import UrlSet
-from autodl_lib.contract.requests import SetUrl
+from autodl_lib.contract.replies.limits import UrlSet
+from autodl_lib.contract.requests.limits import SetUrl
 from autodl_lib.contract.states import TaskEvent, TaskState, next_state
 from autodl_lib.contract.task import TaskId
 from autodl_lib.contract.urls import check_url

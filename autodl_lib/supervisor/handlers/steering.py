@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from autodl_lib.contract.errors import InvalidParams, NotAllowed, WrongState
-from autodl_lib.contract.replies import Count, Hold, Ids, MaxTasksNum
-from autodl_lib.contract.requests import Cancel, Clear, MaxTasks, Pause, Priority, Resume, Retry
+from autodl_lib.contract.replies.queue import Count, Hold, MaxTasksNum
+from autodl_lib.contract.replies.tasks import Ids
+from autodl_lib.contract.requests.queue import Clear, MaxTasks, Pause, Resume
+from autodl_lib.contract.requests.tasks import Cancel, Priority, Retry
 from autodl_lib.contract.states import TaskEvent, TaskState, Want, next_state
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.store.rows import Change, Clearing, Deed

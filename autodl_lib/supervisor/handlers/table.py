@@ -1,7 +1,7 @@
 """Which function answers which request.
 
 Runs as: the supervisor.
-Invariants: every request of contract/requests.py is here; a test compares.
+Invariants: every request of contract/requests/registry.py is here; a test compares.
 """
 
 from __future__ import annotations
@@ -9,27 +9,33 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from autodl_lib.contract import requests
+from autodl_lib.contract.requests.adding import Add
+from autodl_lib.contract.requests.following import Watch
+from autodl_lib.contract.requests.limits import Limit, SetUrl
+from autodl_lib.contract.requests.one_task import Explain, Log, Status
+from autodl_lib.contract.requests.overviews import History, List, Stats
+from autodl_lib.contract.requests.queue import Clear, MaxTasks, Pause, Resume
+from autodl_lib.contract.requests.tasks import Cancel, Priority, Retry
 from autodl_lib.supervisor.handlers import limits, questions, queueing, replacing, steering
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
 HANDLERS: dict[type[Any], Handler] = {
-    requests.Add: queueing.add,
-    requests.Status: questions.status,
-    requests.List: questions.list_tasks,
-    requests.Watch: questions.watch,
-    requests.Log: questions.log,
-    requests.History: questions.history,
-    requests.Explain: questions.explain,
-    requests.Stats: questions.stats,
-    requests.Pause: steering.pause,
-    requests.Resume: steering.resume,
-    requests.Cancel: steering.cancel,
-    requests.Retry: steering.retry,
-    requests.Clear: steering.clear,
-    requests.MaxTasks: steering.max_tasks,
-    requests.Priority: steering.priority,
-    requests.Limit: limits.limit,
-    requests.SetUrl: replacing.set_url,
+    Add: queueing.add,
+    Status: questions.status,
+    List: questions.list_tasks,
+    Watch: questions.watch,
+    Log: questions.log,
+    History: questions.history,
+    Explain: questions.explain,
+    Stats: questions.stats,
+    Pause: steering.pause,
+    Resume: steering.resume,
+    Cancel: steering.cancel,
+    Retry: steering.retry,
+    Clear: steering.clear,
+    MaxTasks: steering.max_tasks,
+    Priority: steering.priority,
+    Limit: limits.limit,
+    SetUrl: replacing.set_url,
 }

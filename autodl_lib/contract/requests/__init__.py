@@ -1,0 +1,1 @@
+"""Runs as: everyone. Every request that the daemon answers, declared once; a client loads those that it sends."""
