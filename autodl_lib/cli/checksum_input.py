@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 import click
@@ -22,6 +21,7 @@ from autodl_lib.contract.checksums import (
     is_list_url,
     parse_checksum,
 )
+from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.urls import check_url
 
 _LONG = 65536

@@ -6,7 +6,7 @@ Invariants: a command's name is its method's, with hyphens; its short help is it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from autodl_lib.contract.light_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

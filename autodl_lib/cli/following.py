@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from autodl_lib.cli.display import Display
 from autodl_lib.cli.session import Session, complain
 from autodl_lib.cli.text import clean, plural
 from autodl_lib.client.follow import Follower
+from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.requests.following import Watch
 from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task

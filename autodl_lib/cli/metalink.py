@@ -8,12 +8,11 @@ Known limits: torrents (`metaurl`), signatures, languages and locations are pass
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from autodl_lib.cli.metalink_reader import BadMetalink, WrittenFile, WrittenPieces, number, read_document
 from autodl_lib.cli.text import clean
 from autodl_lib.contract.checksums import Checksum, find_algorithm, parse_checksum, strength
 from autodl_lib.contract.errors import BadUrl, InvalidParams
+from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.transfer_options import MAX_MIRRORS, MAX_PIECES, PieceHashes
 from autodl_lib.contract.urls import check_url
 

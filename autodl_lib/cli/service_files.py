@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from autodl_lib.cli.example_settings import example_settings
+from autodl_lib.contract.light_dataclass import dataclass
 
 MARK = "# Written by `autodl install-service`; `autodl install-service --uninstall` removes it.\n"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -31,14 +30,14 @@ class RunDaemon(Protocol):
     ) -> int: ...
 
 
-@dataclass(slots=True, kw_only=True)
 class Session:
     """One run of the command line; the options are filled in while click parses."""
 
-    entry: str
-    run_daemon: RunDaemon
-    socket: str | None = None
-    json: bool = False
+    def __init__(self, *, entry: str, run_daemon: RunDaemon) -> None:
+        self.entry = entry
+        self.run_daemon = run_daemon
+        self.socket: str | None = None
+        self.json = False
 
     def connect(self) -> Connection:
         """Connect to the daemon, starting the private one if need be."""

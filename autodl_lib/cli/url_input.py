@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -18,6 +17,7 @@ import click
 from autodl_lib.cli.text import clean
 from autodl_lib.contract.codec import MAX_LINE_BYTES
 from autodl_lib.contract.errors import BadUrl
+from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.urls import check_url
 
 URLS_PER_REQUEST = 5000

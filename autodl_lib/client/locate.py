@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from enum import StrEnum
 
 from autodl_lib.contract.errors import InvalidParams, NotAllowed
+from autodl_lib.contract.light_dataclass import dataclass
 
 SYSTEM_SOCKET = "/run/autodl/autodl.sock"
 SOCKET_NAME = "autodl.sock"

@@ -6,11 +6,10 @@ How it fails: NoDaemon, with what to do about it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from autodl_lib.client.connection import Connection, ConnectionLost, NobodyListens
 from autodl_lib.client.locate import Origin, Place, PrivateFolders, check_private, locate, private_folders
 from autodl_lib.contract.errors import NoDaemon
+from autodl_lib.contract.light_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

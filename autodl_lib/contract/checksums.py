@@ -13,9 +13,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from autodl_lib.contract.errors import InvalidParams
+from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.urls import SCHEMES
 
 MAX_LIST_BYTES = 4 * 1024 * 1024

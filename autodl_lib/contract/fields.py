@@ -7,8 +7,9 @@ The codec checks bounds from here, click takes spellings and help from here, the
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
+
+from autodl_lib.contract.light_dataclass import dataclass
 
 MAX_INT = 2**53 - 1
 """The largest integer that every JSON reader keeps exact (RFC 8259, section 6)."""

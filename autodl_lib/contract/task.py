@@ -6,10 +6,10 @@ Invariants: field names are fixed points of the command line's `--json`; fields 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
+from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.states import TaskState
 
 TaskId = NewType("TaskId", int)

@@ -6,10 +6,10 @@ Invariants: a default means "nothing special", and is not stored; what is `secre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from autodl_lib.contract.fields import param
+from autodl_lib.contract.light_dataclass import dataclass
 
 MAX_MIRRORS = 32
 MAX_PIECES = 50_000

@@ -6,7 +6,7 @@ Invariants: field names are fixed points of `--json`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from autodl_lib.contract.light_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ Runs as: everyone.  Talks to: nobody; no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from autodl_lib.contract.errors import AutodlError, Busy, InvalidParams, NoSuchTask, NotAllowed
 from autodl_lib.contract.fields import param
+from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.requests.terms import MAX_IDS, Access
 
 

@@ -5,7 +5,6 @@ Runs as: everyone.  Talks to: nobody; no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from autodl_lib.contract.errors import (
@@ -18,6 +17,7 @@ from autodl_lib.contract.errors import (
     WrongState,
 )
 from autodl_lib.contract.fields import param
+from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.requests.terms import MAX_IDS, Access
 from autodl_lib.contract.urls import MAX_URL_LENGTH
 
