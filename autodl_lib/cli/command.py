@@ -5,6 +5,7 @@ Runs as: the caller.  Talks to: nobody; no I/O.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,6 +58,9 @@ def make_command(
     """Make a command that calls `run(session, **values)` and exits with what that returns."""
 
     def callback(**values: Any) -> int | None:
+        # A command may run for days and list a million tasks; what is loaded by now needs no look.
+        gc.freeze()
+        gc.enable()
         return run(click.get_current_context().find_object(Session), **values)
 
     return Command(

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_AGO = r"(\d+(?:\.\d+)?)\s*([smhdw])"
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _WORDS = {"today": 0, "yesterday": 1}
 
@@ -26,7 +26,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, float):
             return value
         text = str(value).strip()
-        ago = _AGO.fullmatch(text)
+        ago = re.fullmatch(_AGO, text)
         try:
             if ago is not None:
                 at = time.time() - float(ago[1]) * _UNIT_S[ago[2]]

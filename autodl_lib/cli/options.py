@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="Request")
 
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])i?)?(?:b?(?:/s)?)", re.IGNORECASE)
+_RATE = r"(\d+(?:\.\d+)?)\s*(?:([kmgt])i?)?(?:b?(?:/s)?)"
 _RATE_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -39,7 +39,7 @@ class Rate(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = _RATE.fullmatch(str(value).strip())
+        match = re.fullmatch(_RATE, str(value).strip(), re.IGNORECASE)
         if match is None:
             self.fail(f"{value!r} is not a rate such as 500K, 2M or 1.5MiB", param, ctx)
         rate = float(match[1]) * 1024 ** _RATE_POWER[(match[2] or "").lower()]

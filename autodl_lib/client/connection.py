@@ -178,11 +178,11 @@ class Connection:
             searched = len(self._buffer)
             if searched > MAX_REPLY_BYTES:
                 raise self._mismatch()
-            # A line that has begun and is here already must be had even with no time left, so never below a moment.
-            self._socket.settimeout(max(deadline - time.monotonic(), 0.0001))
+            # With no time left it does not wait, and still has what is here already.
+            self._socket.settimeout(max(deadline - time.monotonic(), 0))
             try:
                 data = self._socket.recv(_RECEIVE_BYTES)
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):
                 return None
             except OSError as error:
                 raise ConnectionLost(f"lost the connection to the daemon on {self.path}: {error.strerror}") from None

@@ -12,13 +12,15 @@ from autodl_lib.contract.errors import BadUrl
 
 SCHEMES = ("http", "https", "ftp", "ftps", "sftp")
 MAX_URL_LENGTH = 65536
+MAX_PORT = 65535
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ftp": 21, "ftps": 990, "sftp": 22}
-_COMMON = re.compile(r"(https?)://([a-z0-9._-]+)(?::([0-9]{1,4}))?(?:[/?#][\x21-\x7e]*)?")
+_COMMON = re.compile(r"(https?)://([a-z0-9._-]+)(?::([0-9]{1,5}))?(?:[/?#][\x21-\x7e]*)?")
 """What most URLs look like: of those no part needs a closer look."""
 
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
-_USERINFO = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#]*)@")
+# Not compiled before they are asked for: that takes longer than to look at a URL.
+_FORBIDDEN = r"[\x00-\x20\x7f]"
+_USERINFO = r"^([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#]*)@"
 
 
 def check_url(url: str) -> str:
@@ -27,7 +29,7 @@ def check_url(url: str) -> str:
     Raises: BadUrl, with a message that names the URL without its password.
     """
     common = _COMMON.fullmatch(url) if len(url) <= MAX_URL_LENGTH else None
-    if common is not None:
+    if common is not None and int(common[3] or 0) <= MAX_PORT:
         scheme, host, port = common.groups()
         return f"{host}:{int(port or 0) or _DEFAULT_PORTS[scheme]}"
     from urllib.parse import urlsplit  # not at the top: most commands check no URL, and start faster without
@@ -35,7 +37,7 @@ def check_url(url: str) -> str:
     shown = redact_url(url)
     if len(url) > MAX_URL_LENGTH:
         raise BadUrl(f"the URL is over {MAX_URL_LENGTH} characters long: {shown[:80]}...")
-    if _FORBIDDEN.search(url):
+    if re.search(_FORBIDDEN, url):
         raise BadUrl(f"the URL has a space or a control character in it; write a space as %20: {shown!r}")
     try:
         parts = urlsplit(url)
@@ -53,4 +55,4 @@ def check_url(url: str) -> str:
 
 def redact_url(url: str) -> str:
     """Return the URL with user name and password replaced by `***`, fit for logs and for other people."""
-    return _USERINFO.sub(r"\1***@", url)
+    return re.sub(_USERINFO, r"\1***@", url) if "@" in url else url

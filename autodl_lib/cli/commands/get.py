@@ -14,8 +14,6 @@ from autodl_lib.cli.add_parameters import add_parameters
 from autodl_lib.cli.add_requests import add_requests
 from autodl_lib.cli.command import make_command
 from autodl_lib.cli.commands.add import add_all
-from autodl_lib.cli.display import Display, Silent, choose_display
-from autodl_lib.cli.following import Wanted, follow, numbers, report_failures
 from autodl_lib.cli.session import Session, complain, say, say_json
 from autodl_lib.cli.text import clean
 from autodl_lib.contract.codec import to_json
@@ -36,8 +34,19 @@ def commands() -> dict[str, click.Command]:
 
 
 def _get(session: Session, quiet: bool, **values: Any) -> int:
-    requests = add_requests(values, default_dir=".", may_end_in_folder=False)
-    ids = _queue(session, requests)
+    return _follow(session, _queue(session, add_requests(values, default_dir=".", may_end_in_folder=False)), quiet)
+
+
+def _queue(session: Session, requests: list[Add]) -> list[int]:
+    with session.connect() as connection:
+        return [task_id for lot in add_all(connection, requests) for task_id in lot]
+
+
+def _follow(session: Session, ids: list[int], quiet: bool) -> int:
+    # Not at the top: while these are loaded, the daemon downloads.
+    from autodl_lib.cli.display import Display, Silent, choose_display
+    from autodl_lib.cli.following import Wanted, follow, numbers, report_failures
+
     display: Display = Silent() if quiet or session.json else choose_display(progress=True, failures=False)
     try:
         outcome = follow(session, Wanted(ids=tuple(ids), patient=True, ends=quiet or session.json), display)
@@ -60,8 +69,3 @@ def _get(session: Session, quiet: bool, **values: Any) -> int:
                 say(clean(task.dest or ""))
     report_failures(outcome)
     return 1 if outcome.unfinished else 0
-
-
-def _queue(session: Session, requests: list[Add]) -> list[int]:
-    with session.connect() as connection:
-        return [task_id for lot in add_all(connection, requests) for task_id in lot]
