@@ -17,7 +17,7 @@ from typing import Any
 from autodl_lib.contract.errors import NoSuchTask, WrongState
 from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want, next_state
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.store.rows import Change, Moved, columns_of, moved_one
+from autodl_lib.store.rows import Change, Finish, Moved, columns_of, moved_one
 from autodl_lib.store.statements import SQL
 
 _KEEPS_ERROR = frozenset(
@@ -95,6 +95,47 @@ def move_tasks(connection: sqlite3.Connection, task_ids: Iterable[TaskId], chang
         connection.execute(SQL["log_moves"], {**_entry(change, new, now), "owned": _is_owned(change), "ids": ids})
         for uid, mine in users.items():
             yield Moved(ids=tuple(mine), uid=uid, old=old, new=new, count=len(mine))
+
+
+def finish_tasks(
+    connection: sqlite3.Connection, finishes: Sequence[Finish]
+) -> tuple[list[Moved], dict[TaskId, NoSuchTask | WrongState]]:
+    """Take tasks, each named once, to their end; return those that moved, and why the others can't.
+
+    One that was too quick to be seen running was so for a moment.
+    """
+    states = connection.execute(SQL["task_states"], (json.dumps([finish.task_id for finish in finishes]),))
+    found = {task_id: (TaskState(state), Uid(uid)) for task_id, state, uid in states}
+    by_state: defaultdict[TaskState, list[Finish]] = defaultdict(list)
+    moved: list[Moved] = []
+    refused: dict[TaskId, NoSuchTask | WrongState] = {}
+    for finish in finishes:
+        if finish.task_id not in found:
+            refused[finish.task_id] = NoSuchTask(f"no such task: {finish.task_id}")
+            continue
+        old, uid = found[finish.task_id]
+        try:
+            _next(finish.task_id, TaskState.DOWNLOADING if old is TaskState.ENQUEUED else old, TaskEvent.FINISH)
+        except WrongState as error:
+            refused[finish.task_id] = error
+            continue
+        by_state[old].append(finish)
+        moved.append(moved_one(finish.task_id, uid, old, TaskState.FINISHED))
+    now = time.time()
+    for old, group in by_state.items():
+        is_start = old is TaskState.ENQUEUED
+        rows = json.dumps([_finish_row(finish, found[finish.task_id][1]) for finish in group])
+        bound = {"rows": rows, "old_state": old.value, "attempts": int(is_start), "now": now}
+        connection.execute(SQL["finish_all"], bound)
+        if is_start:
+            connection.execute(SQL["log_starts"], bound)
+        connection.execute(SQL["log_finishes"], bound)
+    return moved, refused
+
+
+def _finish_row(finish: Finish, uid: Uid) -> list[Any]:
+    name = finish.dest.rpartition("/")[2] or None
+    return [finish.task_id, finish.dest, name, finish.size_bytes, finish.began_at, finish.detail, uid]
 
 
 def _next(task_id: TaskId, state: TaskState, event: TaskEvent) -> TaskState:

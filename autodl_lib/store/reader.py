@@ -11,7 +11,7 @@ import itertools
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from autodl_lib.contract.replies.records import HistoryEntry, LogEntry
 from autodl_lib.contract.states import TaskState
@@ -40,6 +40,17 @@ class Reader:
         """Return a task, or None where there is none that `viewer` may see (None: who may see all)."""
         row = self._connection.execute(SQL["view"], {"id": task_id, "viewer": viewer}).fetchone()
         return task_view(row) if row else None
+
+    def tasks(self, task_ids: Sequence[TaskId]) -> list[Task]:
+        """Return those of these tasks that exist, in this order."""
+        rows = self._connection.execute(SQL["views"], (json.dumps(task_ids),)).fetchall()
+        found = {row[0]: row for row in rows}
+        return [task_view(found[task_id]) for task_id in task_ids if task_id in found]
+
+    def states(self, task_ids: Sequence[TaskId], viewer: Uid | None = None) -> dict[TaskId, TaskState]:
+        """Return the states of those of these tasks that exist and that `viewer` may see, as with `task`."""
+        rows = self._connection.execute(SQL["task_states"], (json.dumps(task_ids),)).fetchall()
+        return {task_id: TaskState(state) for task_id, state, uid in rows if viewer in (None, uid)}
 
     def specs(self, task_ids: Iterable[TaskId]) -> dict[TaskId, TaskSpec]:
         """Return what a worker must know of each of these tasks that exists."""

@@ -153,6 +153,17 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """A task whose file has its final name: `dest` is the file's path, `began_at` when the task was handed out."""
+
+    task_id: TaskId
+    dest: str
+    size_bytes: int
+    began_at: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
     """`count` tasks of a user have gone from `old` (None: just queued) to `new` (None: forgotten).
 
@@ -176,6 +187,14 @@ def columns_of(actor: Actor | None) -> dict[str, int | str | None]:
     if actor is None:
         return {"actor_uid": None, "actor": None, "pid": None, "program": None}
     return {"actor_uid": actor.uid, "actor": actor.name, "pid": actor.pid, "program": actor.program}
+
+
+def description_row(task_id: TaskId, description: Description) -> list[Any]:
+    """Return a row of the statement `describe`."""
+    identity = description.identity
+    known = [description.dir, description.name, description.part, description.bytes_done, description.bytes_total]
+    of_part = [None] * 3 if identity is None else [identity.inode, identity.size_bytes, identity.mtime_ns]
+    return [task_id, *known, description.http_status, description.progressed, *of_part]
 
 
 def options_to_text(options: TransferOptions) -> str:

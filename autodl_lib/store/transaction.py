@@ -10,14 +10,14 @@ import json
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from autodl_lib.contract.errors import NoSuchTask
+from autodl_lib.contract.errors import NoSuchTask, WrongState
 from autodl_lib.contract.states import TaskEvent, TaskState, Want
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.store.insertion import insert_tasks
-from autodl_lib.store.moving import move_task, move_tasks
+from autodl_lib.store.moving import finish_tasks, move_task, move_tasks
 from autodl_lib.store.numbering import Numbering
 from autodl_lib.store.rows import (
     Actor,
@@ -25,10 +25,12 @@ from autodl_lib.store.rows import (
     Clearing,
     Deed,
     Description,
+    Finish,
     Moved,
     NewTasks,
     SetRates,
     columns_of,
+    description_row,
     moved_one,
 )
 from autodl_lib.store.statements import SQL
@@ -113,25 +115,16 @@ class Transaction:
         """
         self.moved += move_tasks(self._connection, task_ids, change)
 
-    def describe(self, task_id: TaskId, description: Description) -> None:
-        """Record what a worker found out about a running task; no change of state, no history."""
-        identity = description.identity
-        self._connection.execute(
-            SQL["describe"],
-            {
-                "id": task_id,
-                "dir": description.dir,
-                "name": description.name,
-                "part": description.part,
-                "bytes_done": description.bytes_done,
-                "bytes_total": description.bytes_total,
-                "http_status": description.http_status,
-                "progressed": description.progressed,
-                "inode": identity.inode if identity else None,
-                "part_size_bytes": identity.size_bytes if identity else None,
-                "mtime_ns": identity.mtime_ns if identity else None,
-            },
-        )
+    def finish(self, finishes: Sequence[Finish]) -> dict[TaskId, NoSuchTask | WrongState]:
+        """Record files that have their final names, of tasks named once each; return why some can't be."""
+        moved, refused = finish_tasks(self._connection, finishes)
+        self.moved += moved
+        return refused
+
+    def describe(self, descriptions: Mapping[TaskId, Description]) -> None:
+        """Record what workers found out about running tasks; no change of state, no history."""
+        rows = [description_row(task_id, description) for task_id, description in descriptions.items()]
+        self._connection.execute(SQL["describe"], (json.dumps(rows),))
 
     def note(self, task_id: TaskId, state: TaskState, text: str) -> None:
         """Add a sentence to a task's history."""

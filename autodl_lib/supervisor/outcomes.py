@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import random
 import time
@@ -23,7 +24,7 @@ from autodl_lib.contract.errors import InternalError, NoSuchTask, StoreUnusable,
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.settings import RetrySection
 from autodl_lib.contract.states import TaskEvent, TaskState, Want
-from autodl_lib.contract.task import TaskError, Uid
+from autodl_lib.contract.task import TaskError, TaskId, Uid
 from autodl_lib.contract.worker_messages import (
     Current,
     Discarded,
@@ -39,7 +40,7 @@ from autodl_lib.contract.worker_messages import (
     Started,
     Yielded,
 )
-from autodl_lib.store.rows import Change, Description
+from autodl_lib.store.rows import Change, Description, Finish
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction
 from autodl_lib.supervisor.audit import printable
@@ -110,8 +111,12 @@ class Outcomes:
         def run(transaction: Transaction) -> None:
             self._answers.clear()
             self._received.clear()
-            for item in items:
-                self._guarded(transaction, item.lease, lambda item=item: self._apply(transaction, item))  # type: ignore[misc]
+            for is_of_many, group in itertools.groupby(items, lambda item: isinstance(item.report, Ready | Finished)):
+                if is_of_many:
+                    self._deliver(transaction, list(group))
+                    continue
+                for item in group:
+                    self._guarded(transaction, item.lease, lambda item=item: self._apply(transaction, item))  # type: ignore[misc]
             for (uid, status), count in self._answers.items():
                 transaction.count_responses(uid, status, count)
             for uid, received_bytes in self._received.items():
@@ -134,22 +139,13 @@ class Outcomes:
         try:
             work()
         except (NoSuchTask, WrongState) as error:
-            logger.warning(
-                "task %d: a report came too late: %s",
-                lease.task_id,
-                error,
-                extra={"event": "report_late", "task_id": lease.task_id},
-            )
+            _log_late(lease.task_id, error)
 
     def _apply(self, transaction: Transaction, item: Admitted) -> None:
         lease, report = item.lease, item.report
         match report:
             case Started():
                 self._started(transaction, lease, report)
-            case Ready():
-                self._ready(transaction, lease, report)
-            case Finished():
-                self._finished(transaction, lease, report)
             case Current():
                 self._current(transaction, lease, report)
             case Failed():
@@ -173,30 +169,25 @@ class Outcomes:
             # There is progress: of this attempt, or of one that nobody could report the end of (a crash).
             lease.streak, lease.stuck_since = 0, None
             description = dataclasses.replace(description, progressed=True)
-        transaction.describe(lease.task_id, description)
+        transaction.describe({lease.task_id: description})
 
-    def _ready(self, transaction: Transaction, lease: Lease, report: Ready) -> None:
-        size = report.identity.size_bytes
-        lease.size_bytes = size
-        transaction.describe(lease.task_id, _description(report, size, size, report.identity))
-        self._count(lease, report.http_status, report.bytes_received)
-
-    def _finished(self, transaction: Transaction, lease: Lease, report: Finished) -> None:
-        self._apply_running(
-            transaction,
-            lease,
-            Change(
-                event=TaskEvent.FINISH,
-                detail=f"{report.dest}, {report.size_bytes} bytes"
-                + (f", sha256 {report.sha256}" if report.sha256 else ""),
-                dest=report.dest,
-                name=report.dest.rpartition("/")[2] or None,
-                forget_part=True,
-                bytes_done=report.size_bytes,
-                bytes_total=report.size_bytes,
-                streak=0,
-            ),
-        )
+    def _deliver(self, transaction: Transaction, items: list[Admitted]) -> None:
+        """Record complete files, many at once: a task is among them once, since `publish` comes in between."""
+        descriptions: dict[TaskId, Description] = {}
+        finishes: list[Finish] = []
+        for item in items:
+            lease, report = item.lease, item.report
+            if isinstance(report, Ready):
+                size = lease.size_bytes = report.identity.size_bytes
+                descriptions[lease.task_id] = _description(report, size, size, report.identity)
+                self._count(lease, report.http_status, report.bytes_received)
+            elif isinstance(report, Finished):
+                finishes.append(_finish(lease, report))
+        if descriptions:
+            transaction.describe(descriptions)
+        if finishes:
+            for task_id, error in transaction.finish(finishes).items():
+                _log_late(task_id, error)
 
     def _current(self, transaction: Transaction, lease: Lease, report: Current) -> None:
         self._count(lease, report.http_status, 0)
@@ -331,6 +322,11 @@ class Outcomes:
             self._received[lease.uid] += received_bytes
 
 
+def _log_late(task_id: TaskId, error: NoSuchTask | WrongState) -> None:
+    extra = {"event": "report_late", "task_id": task_id}
+    logger.warning("task %d: a report came too late: %s", task_id, error, extra=extra)
+
+
 def _description(
     report: Started | Ready, bytes_done: int, bytes_total: int | None, identity: FileIdentity | None
 ) -> Description:
@@ -342,6 +338,17 @@ def _description(
         bytes_total=bytes_total,
         http_status=report.http_status,
         identity=identity,
+    )
+
+
+def _finish(lease: Lease, report: Finished) -> Finish:
+    detail = f"{report.dest}, {report.size_bytes} bytes" + (f", sha256 {report.sha256}" if report.sha256 else "")
+    return Finish(
+        task_id=lease.task_id,
+        dest=report.dest,
+        size_bytes=report.size_bytes,
+        began_at=lease.assigned_at,
+        detail=detail,
     )
 
 

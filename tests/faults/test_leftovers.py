@@ -203,7 +203,7 @@ def test_a_task_that_failed_after_it_was_ready_looks_first_whether_its_file_is_t
         def live(transaction: Transaction) -> TaskId:
             [task_id] = transaction.insert([new_task()])
             transaction.apply(task_id, Change(event=TaskEvent.START))
-            transaction.describe(task_id, ready)
+            transaction.describe({task_id: ready})
             for change in way:
                 transaction.apply(task_id, change)
             return task_id

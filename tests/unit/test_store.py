@@ -16,7 +16,7 @@ from autodl_lib.contract.errors import NoSuchTask, StoreUnusable, WrongState
 from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want
 from autodl_lib.contract.task import TaskError, TaskId, Uid
 from autodl_lib.store.database import open_database
-from autodl_lib.store.rows import Change, Clearing
+from autodl_lib.store.rows import Change, Clearing, Finish
 from autodl_lib.store.statements import migrations
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction
@@ -166,6 +166,44 @@ def test_recovery_gives_back_what_ran_and_does_what_was_wanted(tmp_path: Path) -
         await store.write(lambda transaction: transaction.recover())
         states = [task.state for task in all_tasks(store)]
         assert states == [TaskState.ENQUEUED, TaskState.PAUSED, TaskState.CANCELLED, TaskState.ENQUEUED]
+
+    with_store(tmp_path / "queue.db", work)
+
+
+def test_files_that_are_finished_together_end_as_each_of_them_would_alone(tmp_path: Path) -> None:
+    def finish(task_id: TaskId) -> Finish:
+        dest = f"/home/f/{task_id}.bin"
+        return Finish(task_id=task_id, dest=dest, size_bytes=10, began_at=5.0, detail=f"{dest}, 10 bytes")
+
+    async def work(store: Store) -> None:
+        url = "http://alice:secret@host/file"
+        ids = await store.write(lambda transaction: transaction.insert([new_task(url=url) for _ in range(4)]))
+        quick, seen, paused, alone = ids
+        await store.write(lambda transaction: transaction.apply(seen, Change(event=TaskEvent.START, started_at=4.0)))
+        await store.write(lambda transaction: transaction.apply(paused, Change(event=TaskEvent.PAUSE)))
+        lost = TaskId(999)
+        refused = await store.write(
+            lambda transaction: transaction.finish([finish(task_id) for task_id in (quick, paused, seen, lost)])
+        )
+        assert {task_id: type(error) for task_id, error in refused.items()} == {paused: WrongState, lost: NoSuchTask}
+        await store.write(lambda transaction: transaction.finish([finish(alone)]))
+        assert store.counters.of(None)[TaskState.FINISHED] == 3
+        for task_id in (quick, seen, alone):
+            task = store.read.task(task_id)
+            assert task is not None
+            assert (task.state, task.dest, task.name) == (
+                TaskState.FINISHED,
+                f"/home/f/{task_id}.bin",
+                f"{task_id}.bin",
+            )
+            assert (task.bytes_done, task.bytes_total, task.attempts) == (10, 10, 1)
+            assert (task.url, task.started_at) == ("http://***@host/file", 4.0 if task_id == seen else 5.0)
+            assert [entry.event for entry in store.read.log(task_id)] == ["add", "start", "finish"]
+            assert store.read.log(task_id)[-1].detail == f"{task.dest}, 10 bytes"
+        assert {entry.id for entry in store.read.history(Uid(1000), 0.0, 10) if entry.event == "finish"} == set(ids) - {
+            paused
+        }
+        assert [entry.event for entry in store.read.log(paused)] == ["add", "pause"]
 
     with_store(tmp_path / "queue.db", work)
 

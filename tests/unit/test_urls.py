@@ -21,6 +21,7 @@ from autodl_lib.contract.urls import check_url, redact_url
         ("ftps://host/x", "host:990"),
         ("sftp://user@host/x", "host:22"),
         ("HTTP://HOST:8080/x", "host:8080"),
+        ("http://host:65535/x", "host:65535"),
         ("http://[::1]:81/x", "::1:81"),
         ("http://user:pa%20ss@host/x", "host:80"),
     ],
@@ -33,7 +34,8 @@ def test_the_host_and_port_that_a_url_asks(url: str, host: str) -> None:
     "url",
     [
         "", "host/x", "/etc/passwd", "http:", "http://", "http:///x", "http:host", "//host/x", "file:///x", "data:,x",
-        "javascript://host/%0aalert(1)", "http://host:port/", "http://host:70000/", "http://[::1/", "http://ho st/",
+        "javascript://host/%0aalert(1)", "http://host:port/", "http://host:70000/", "https://host:65536",
+        "http://[::1/", "http://ho st/",
         "http://host/\n", "http://host/\x00", "http://host/\x7f", "scp://host/x", "http://" + "x" * 70000,
     ],
 )  # fmt: skip

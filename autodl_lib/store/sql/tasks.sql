@@ -62,15 +62,40 @@ SET state = :new_state,
     finished_at = :finished_at
 WHERE id IN (SELECT value FROM json_each(:ids)) AND state = :old_state
 
+-- Files that have their final names. Each of `rows` is [number, path, name, size, began, detail, uid].
+-- name: finish_all
+UPDATE task
+SET state = 'finished',
+    url = redact_url(url), headers = '[]', options = '{}',
+    name = COALESCE(done.value ->> 2, name), part = NULL, dest = done.value ->> 1,
+    inode = NULL, part_size_bytes = NULL, mtime_ns = NULL,
+    bytes_done = done.value ->> 3, bytes_total = done.value ->> 3,
+    attempts = attempts + :attempts, streak = 0, stuck_since = NULL,
+    error_code = NULL, error_message = NULL, retry_at = NULL,
+    started_at = CASE WHEN :old_state = 'enqueued' THEN done.value ->> 4 ELSE started_at END, finished_at = :now
+FROM json_each(:rows) AS done
+WHERE task.id = done.value ->> 0 AND task.state = :old_state
+
+-- name: log_starts
+INSERT INTO event (task_id, at, event, state)
+SELECT value ->> 0, :now, 'start', 'downloading' FROM json_each(:rows)
+
+-- name: log_finishes
+INSERT INTO event (task_id, at, event, state, detail, owner_uid)
+SELECT value ->> 0, :now, 'finish', 'finished', value ->> 5, value ->> 6 FROM json_each(:rows)
+
+-- Each of `rows` is [number, folder, name, part, bytes, size, response code, whether there is progress, inode, size of
+-- the part, its time].
 -- name: describe
 UPDATE task
-SET dir = :dir, name = :name, part = :part,
-    bytes_done = :bytes_done, bytes_total = COALESCE(:bytes_total, bytes_total),
-    http_status = COALESCE(:http_status, http_status),
-    streak = CASE WHEN :progressed THEN 0 ELSE streak END,
-    stuck_since = CASE WHEN :progressed THEN NULL ELSE stuck_since END,
-    inode = :inode, part_size_bytes = :part_size_bytes, mtime_ns = :mtime_ns
-WHERE id = :id AND state IN ('enqueued', 'downloading')
+SET dir = known.value ->> 1, name = known.value ->> 2, part = known.value ->> 3,
+    bytes_done = known.value ->> 4, bytes_total = COALESCE(known.value ->> 5, bytes_total),
+    http_status = COALESCE(known.value ->> 6, http_status),
+    streak = CASE WHEN known.value ->> 7 THEN 0 ELSE streak END,
+    stuck_since = CASE WHEN known.value ->> 7 THEN NULL ELSE stuck_since END,
+    inode = known.value ->> 8, part_size_bytes = known.value ->> 9, mtime_ns = known.value ->> 10
+FROM json_each(?) AS known
+WHERE task.id = known.value ->> 0 AND task.state IN ('enqueued', 'downloading')
 
 -- name: set_want
 UPDATE task SET want = ? WHERE id = ?

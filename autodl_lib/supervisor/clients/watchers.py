@@ -13,7 +13,7 @@ import dataclasses
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from autodl_lib.contract.errors import Busy
 from autodl_lib.contract.states import SETTLED
@@ -80,10 +80,10 @@ class Watchers:
     """All followers."""
 
     def __init__(
-        self, view: Callable[[TaskId], Task | None], running: Callable[[], Iterable[TaskId]], page: ReadPage
+        self, views: Callable[[Sequence[TaskId]], list[Task]], running: Callable[[], Iterable[TaskId]], page: ReadPage
     ) -> None:
-        """`view` returns a task as it is now; `running` the tasks whose figures move; `page` is the reader's."""
-        self._view = view
+        """`views` returns tasks as they are now; `running` those whose figures move; `page` is the reader's."""
+        self._views = views
         self._running = running
         self._page = page
         self._per_user: Counter[Uid] = Counter()
@@ -170,7 +170,7 @@ class Watchers:
             del subscription.dirty[task_id]
         if not chunk and subscription.walked is not None:
             chunk = self._walk(subscription)
-        tasks = [task for task_id in chunk if (task := self._view(task_id)) is not None]
+        tasks = self._views(chunk) if chunk else []
         if tasks:
             subscription.send(tasks)
         self._schedule(subscription)
@@ -205,11 +205,7 @@ class Watchers:
             if subscription.ids is not None:
                 subscription.note(subscription.ids.intersection(running))
             else:
-                mine = [
-                    task_id
-                    for task_id in running
-                    if (task := self._view(task_id)) is not None and subscription.concerns(task_id, task.uid)
-                ]
+                mine = [task.id for task in self._views(running) if subscription.concerns(task.id, task.uid)]
                 subscription.note(mine)
             self._schedule(subscription)
         self._arm_progress()

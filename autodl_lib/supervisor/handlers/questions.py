@@ -109,10 +109,13 @@ async def watch(call: Call, request: Watch) -> Watching:
         ids = None
     else:
         uid = None
-        ids = {task.id for task in await call.visible_all(request.ids)}
+        ids = set(await call.visible_ids(request.ids))
+
+    def is_shown(state: TaskState | None) -> bool:
+        return state in SETTLED or not request.ends
 
     def send(changed: list[Task]) -> None:
-        call.send_tasks([shown(call, task) for task in changed if task.state in SETTLED or not request.ends])
+        call.send_tasks([shown(call, task) for task in changed if is_shown(task.state)])
 
     subscription = Subscription(
         owner=call.caller.uid,
@@ -129,9 +132,9 @@ async def watch(call: Call, request: Watch) -> Watching:
         for piece in await _first_picture(call, request, uid):
             if states:
                 await call.pace.next()
-            tasks = [task for task_id in piece if (task := call.service.view(task_id)) is not None]
-            send(tasks)
-            states += [task.state for task in tasks]
+            known = call.service.store.read.states(piece)
+            states += known.values()
+            send(call.service.views([task_id for task_id in piece if is_shown(known.get(task_id))]))
     finally:
         call.service.watchers.release(subscription)
     return Watching(tasks=len(states), settled=sum(1 for state in states if state in SETTLED))
