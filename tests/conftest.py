@@ -22,6 +22,29 @@ settings.register_profile("loaded", deadline=None, suppress_health_check=[Health
 settings.load_profile("loaded")
 
 
+ONE_PROCESS = frozenset({"system"})
+"""Folders whose tests share a thing that takes long to make: a booted machine."""
+
+SLOWEST_FIRST = ("system", "faults", "transfer", "privilege", "integration", "wire", "cli", "unit", "docs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Newer versions of xdist would have the files with the most tests begin, which are the quickest.
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (-n 3), a file's tests stay in one; what takes longest begins."""
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: SLOWEST_FIRST.index(item.path.relative_to(tests).parts[0]))
+    for item in items:
+        folder = item.path.relative_to(tests).parts[0]
+        group = folder if folder in ONE_PROCESS else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def nginx() -> Iterator[Nginx]:
     folder = Path(tempfile.mkdtemp(prefix="autodl-nginx-"))

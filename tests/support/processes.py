@@ -40,7 +40,8 @@ def family(supervisor_pid: int) -> Family:
                         manager = child
                     else:
                         workers.append(child)
-    return Family(forkserver, manager, tuple(workers))
+    # One that does not listen yet looks like a worker; there are none before it does.
+    return Family(forkserver, manager, tuple(workers) if manager is not None else ())
 
 
 def marked(mark: str) -> list[psutil.Process]:
