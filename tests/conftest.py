@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,9 +23,6 @@ settings.register_profile("loaded", deadline=None, suppress_health_check=[Health
 settings.load_profile("loaded")
 
 
-ONE_PROCESS = frozenset({"system"})
-"""Folders whose tests share a thing that takes long to make: a booted machine."""
-
 SLOWEST_FIRST = ("system", "faults", "transfer", "privilege", "integration", "wire", "cli", "unit", "docs")
 
 
@@ -34,15 +32,22 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.loadscopereorder = False
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (-n 3), a file's tests stay in one; what takes longest begins."""
     tests = Path(__file__).parent
     items.sort(key=lambda item: SLOWEST_FIRST.index(item.path.relative_to(tests).parts[0]))
-    for item in items:
-        folder = item.path.relative_to(tests).parts[0]
-        group = folder if folder in ONE_PROCESS else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes (-n 3), a file's tests stay in one, and all that share the booted machine."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "system" if "/system/" in path else path
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

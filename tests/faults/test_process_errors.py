@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+from support.daemon import REPO
 from support.faulty import FaultyDaemon, check_files, open_files_of
 from support.nginx import Nginx, Served
 from support.strace import Strace, fail_at
@@ -40,8 +42,8 @@ def queue(daemon: FaultyDaemon, nginx: Nginx, *names: str, slow: bool = False) -
 def test_a_daemon_without_free_descriptors_goes_on_when_there_are_some(make_faulty: MakeFaulty, nginx: Nginx) -> None:
     daemon = make_faulty(config=CONFIG)
     daemon.revive()
-    served = queue(daemon, nginx, "first")
-    daemon.settle(served)
+    served = queue(daemon, nginx, "first", slow=True)
+    daemon.wait_for(next(iter(served)), lambda task: task["bytes_done"] > 0, "bytes come")
     supervisor = psutil.Process(daemon.pid)
     [worker] = wait_until(lambda: daemon.family().workers, "a worker lives")
     before = supervisor.rlimit(psutil.RLIMIT_NOFILE)
@@ -56,6 +58,17 @@ def test_a_daemon_without_free_descriptors_goes_on_when_there_are_some(make_faul
         supervisor.rlimit(psutil.RLIMIT_NOFILE, before)
     check_files(daemon, daemon.settle(served), served)
     assert daemon.deaths == 0
+
+
+def test_who_looks_for_orphans_without_a_free_descriptor_finds_none_and_goes_on() -> None:
+    code = """
+import resource
+from autodl_lib.supervisor.workers.orphans import end_orphans
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+print(end_orphans((), ()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_forks_that_fail_are_said_in_a_sentence_and_tried_again(
