@@ -36,6 +36,7 @@ setup(
         "test": [
             "pytest>=7.2",
             "pytest-timeout>=2.1",
+            "pytest-xdist>=3.1",
             "hypothesis>=6.67",
             "trustme>=1.2",
             "pyftpdlib>=2.0",

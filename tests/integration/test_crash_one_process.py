@@ -195,11 +195,11 @@ def test_a_cancel_that_was_asked_for_comes_true_over_a_crash(daemon: Daemon, ngi
 
 
 def test_it_ends_when_asked_at_any_moment_of_its_start(daemon: Daemon) -> None:
+    daemon.stop()
     for step in range(16):
-        daemon.stop()
         daemon.launch()
         wait_until(daemon.socket.exists, "the socket is there")
         time.sleep(step * 0.02)  # there is no event for "any moment"
         assert daemon.stop() in (0, -15)
         wait_until(lambda: marked(daemon.mark) == [], "its processes end", seen=lambda: marked(daemon.mark))
-        daemon.start()
+    daemon.start()
