@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import assert_never
 
 from autodl_lib.contract.failures import FailureCode
@@ -55,6 +56,8 @@ _PLAN_EVERY_S = 0.01
 _AHEAD_AT_ONCE = 150
 """So many tasks of a user are handed out ahead in one plan, some milliseconds; the next one goes on."""
 _AHEAD_OF_A_USER = 600
+_FOR_OTHER_FOLDERS = 200
+"""So many tasks more of a user are looked at where the first ones are of folders without a worker."""
 
 _INTERRUPTIBLE = frozenset({LeasePhase.ASSIGNED, LeasePhase.STARTED})
 
@@ -272,7 +275,9 @@ class Runner:
     def _users(self, pool: Pool, views: tuple[WorkerView, ...]) -> tuple[UserQueue, ...]:
         busy = sum(1 for view in views if view.load)
         rooms: Counter[Uid] = Counter()
+        served: defaultdict[Uid, set[str]] = defaultdict(set)
         for view in views:
+            served[view.uid].add(view.folder)
             if view.load:
                 rooms[view.uid] += max(0, view.room - view.load)
         slots = max(0, self.max_tasks_num - busy)
@@ -295,7 +300,11 @@ class Runner:
             # Of who can be given nothing now, one task says that they wait.
             tasks = max(1, slots + ahead)
             need = Need(tasks=tasks, slots=slots, leased=leased, leased_by_user=leased_by_user[uid])
-            waiting = next_tasks(self._heads, uid, need, Closed(held=self.host_holds.of(uid), full=full, at=at))
+            closed = Closed(held=self.host_holds.of(uid), full=full, at=at)
+            waiting = next_tasks(self._heads, uid, need, closed)
+            if served[uid] and any(pool.folder_of(folder) not in served[uid] for _, _, folder in waiting):
+                # Not all can go to the workers that are there: see which others could.
+                waiting = next_tasks(self._heads, uid, replace(need, tasks=tasks + _FOR_OTHER_FOLDERS), closed)
             if waiting:
                 users.append(self._queue_of(uid, waiting, pool))
         return tuple(users)

@@ -371,6 +371,22 @@ def test_a_worker_that_was_just_started_is_worth_its_start_before_it_makes_way()
     assert plan(Snapshot(slots=1, workers=(busy("a", "/x"),), leaving=0, users=(two_folders(8),))) == []
 
 
+def test_an_idle_worker_that_was_just_started_goes_on_in_its_folder_before_it_makes_way() -> None:
+    def with_idle(*, is_fresh: bool) -> Snapshot:
+        worker = WorkerView(key="a", uid=Uid(1), load=0, room=1, folder="/y", is_fresh=is_fresh)
+        return Snapshot(slots=1, workers=(worker,), leaving=0, users=(two_folders(8),))
+
+    assert plan(with_idle(is_fresh=True)) == [AssignTask(worker_key="a", task_id=TaskId(1))]
+    assert plan(with_idle(is_fresh=False)) == [RetireWorker(worker_key="a")]
+
+
+def test_another_user_waits_for_no_worker_s_worth() -> None:
+    worker = WorkerView(key="a", uid=Uid(1), load=0, room=1, folder="/y", is_fresh=True)
+    other = UserQueue(uid=Uid(2), waiting=tasks(2, 1), served=0, running_limit=9)
+    user = UserQueue(uid=Uid(1), waiting=two_folders(8).waiting, served=1, running_limit=9)
+    assert plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(user, other))) == [RetireWorker(worker_key="a")]
+
+
 def test_small_files_of_one_folder_have_workers_enough_while_another_folder_gets_its_first() -> None:
     quick = WorkerView(key="q", uid=Uid(1), load=5, room=5, folder="/x", hosts=frozenset({"host:80"}), is_quick=True)
     actions = plan(Snapshot(slots=5, workers=(quick,), leaving=0, users=(two_folders(6),), quick_limit=1))

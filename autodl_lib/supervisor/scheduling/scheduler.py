@@ -45,7 +45,7 @@ class _Board:
     places: int
     promised: int
     room: dict[str, int]
-    idle: dict[_Place, list[str]] = field(default_factory=dict)
+    idle: dict[_Place, list[WorkerView]] = field(default_factory=dict)
     busy_places: set[_Place] = field(default_factory=set)
     busy_count: Counter[Uid] = field(default_factory=Counter)
     reserved: Counter[Uid] = field(default_factory=Counter)
@@ -92,7 +92,7 @@ def plan(snapshot: Snapshot) -> list[Action]:
             board.busy_places.add(place)
             board.busy_at.update((worker.uid, host) for host in worker.hosts)
         else:
-            board.idle.setdefault(place, []).append(worker.key)
+            board.idle.setdefault(place, []).append(worker)
     lines = {user.uid: Line(user) for user in snapshot.users}
     _fill_slots(board, lines)
     if not any(_is_unserved(board, line) for line in lines.values()):
@@ -118,13 +118,11 @@ def _fill_slots(board: _Board, lines: dict[Uid, Line]) -> None:
         if head is None:
             _ask_for_room(board, line)
             continue
-        if _start(uid, head, board):
-            line.start(head)
-            board.begin(uid, head)
-        elif line.open_count() > board.reserved[uid] and _see_to_place(board, lines):
-            board.reserved[uid] += 1  # so that nobody else takes this slot meanwhile
-        else:
-            continue
+        if not _start(board, line, head):
+            if line.open_count() > board.reserved[uid] and _see_to_place(board, lines, uid):
+                board.reserved[uid] += 1  # so that nobody else takes this slot meanwhile
+            elif not _start_elsewhere(board, line):
+                continue
         board.free -= 1
         heapq.heappush(turns, (_turn(board, line), uid))
 
@@ -166,29 +164,45 @@ def _could_start(board: _Board, line: Line) -> bool:
     return any(board.has_room(head.host) for head in line.open_tasks())
 
 
-def _start(uid: Uid, head: Head, board: _Board) -> bool:
+def _start(board: _Board, line: Line, head: Head) -> bool:
     """Start a task on an idle worker of its folder or a new one; False where a place must become free first."""
+    uid = line.user.uid
     idle = board.idle.get((uid, head.folder))
     if idle:
-        board.actions.append(AssignTask(worker_key=idle.pop(), task_id=head.task_id))
-        return True
-    if board.places > 0:
+        board.actions.append(AssignTask(worker_key=idle.pop().key, task_id=head.task_id))
+    elif board.places > 0:
         board.places -= 1
         board.actions.append(SpawnWorker(uid=uid, task_id=head.task_id))
-        return True
-    return False
+    else:
+        return False
+    line.start(head)
+    board.begin(uid, head)
+    return True
 
 
-def _see_to_place(board: _Board, lines: dict[Uid, Line]) -> bool:
+def _see_to_place(board: _Board, lines: dict[Uid, Line], uid: Uid) -> bool:
     """See that a place becomes free for another worker, best that of one without work to come; False where none can."""
     if board.promised > 0:
         board.promised -= 1  # a worker is on its way out: its place is the one to wait for
         return True
     for is_wanted in (False, True):
-        for (uid, folder), keys in board.idle.items():
-            if keys and (uid in lines and folder in lines[uid].lanes) is is_wanted:
-                board.actions.append(RetireWorker(worker_key=keys.pop()))
-                return True
+        for (owner, folder), workers in board.idle.items():
+            if not workers or (owner in lines and folder in lines[owner].lanes) is not is_wanted:
+                continue
+            if is_wanted and owner == uid and workers[-1].is_fresh:
+                continue  # else two folders in turn would cost a process for each file
+            board.actions.append(RetireWorker(worker_key=workers.pop().key))
+            return True
+    return False
+
+
+def _start_elsewhere(board: _Board, line: Line) -> bool:
+    """Start a later task of a user, whose folder has a worker that is to be worth its start first."""
+    for (owner, folder), workers in board.idle.items():
+        if owner == line.user.uid and workers and folder in line.lanes:
+            head = line.lanes[folder].first(board.has_room)
+            if head is not None:
+                return _start(board, line, head)
     return False
 
 
@@ -291,7 +305,7 @@ def _shrink(board: _Board) -> None:
     """Retire idle workers where there are more workers than slots."""
     excess = len(board.snapshot.workers) - board.snapshot.slots
     retired = sum(1 for action in board.actions if isinstance(action, RetireWorker))
-    for keys in board.idle.values():
-        while keys and retired < excess:
-            board.actions.append(RetireWorker(worker_key=keys.pop()))
+    for workers in board.idle.values():
+        while workers and retired < excess:
+            board.actions.append(RetireWorker(worker_key=workers.pop().key))
             retired += 1

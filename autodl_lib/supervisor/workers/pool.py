@@ -44,7 +44,7 @@ from autodl_lib.supervisor.workers.leases import Leases
 from autodl_lib.supervisor.workers.losses import Loss, losses_of, reason_of
 from autodl_lib.supervisor.workers.queue_link import QueueLink
 from autodl_lib.supervisor.workers.starter import Starter
-from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
+from autodl_lib.supervisor.workers.worker_handle import QUICK_PACE_S, UNKNOWN_PACE_S, Lease, Worker
 
 IDLE_TIMEOUT_S = 15.0
 HALT_TIMEOUT_S = 8.0
@@ -86,6 +86,7 @@ class Pool:
         self._workers: dict[str, Worker] = {}
         self._starting: dict[str, Lease] = {}
         self._early: dict[str, list[str]] = {}
+        self._paces: dict[Uid, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.leases = Leases()
         self._empty = asyncio.Event()
@@ -125,6 +126,7 @@ class Pool:
                 room=1,
                 hosts=self.allotments.hosts.hosts_of(key),
                 folder=lease.folder,
+                is_quick=self._paces.get(lease.uid, UNKNOWN_PACE_S) <= QUICK_PACE_S,
                 is_fresh=True,
             )
             for key, lease in self._starting.items()
@@ -356,6 +358,7 @@ class Pool:
             return
         del self._starting[key]
         worker = Worker(key, lease, process, orders, pidfd)
+        worker.pace_s = self._paces.get(worker.uid, UNKNOWN_PACE_S)  # until it shows its own
         self._workers[key] = worker
         worker.on_exit(lambda: self._ended(worker))
         self._loop.call_later(BIND_TIMEOUT_S, self._kill_if_unbound, worker)
@@ -381,6 +384,7 @@ class Pool:
         for worker, why in admission.distrusted:
             self.distrust(worker, why)
         for item in admission.reports:
+            self._paces[item.lease.uid] = item.worker.pace_s
             if isinstance(item.report, Progress):
                 self.leases.live[item.lease.task_id] = item.report
                 continue

@@ -43,11 +43,13 @@ PROGRESS_PER_S = 10
 PROGRESS_BURST = 200
 MAX_ROOM = 256
 QUICK_PACE_S = 0.01
-FRESH_S = 0.5
+FRESH_S = 1.0
 """For so long, a new worker does not make way for one in another folder: its start is to be worth it."""
 
 ROOM_HORIZON_S = 0.3
 """How much work, by a worker's recent pace, is handed to it ahead."""
+
+UNKNOWN_PACE_S = 2 * ROOM_HORIZON_S
 
 
 class ReportRefused(Exception):
@@ -111,7 +113,8 @@ class Worker:
         self._started_mono = time.monotonic()
         self._progress_left = float(PROGRESS_BURST)
         self._progress_mono = time.monotonic()
-        self._pace_s = 2 * ROOM_HORIZON_S
+        self.pace_s = UNKNOWN_PACE_S
+        """How long its recent assignments took, each."""
         self._last_end_mono = 0.0
         self._visible: Lease | None = None
         self._orders = orders
@@ -125,7 +128,7 @@ class Worker:
         """Whether its recent assignments took milliseconds, and the present one does not take longer."""
         visible = self._visible
         is_busy_long = visible is not None and visible.phase is LeasePhase.STARTED
-        return self._pace_s <= QUICK_PACE_S and not is_busy_long
+        return self.pace_s <= QUICK_PACE_S and not is_busy_long
 
     @property
     def is_fresh(self) -> bool:
@@ -137,7 +140,7 @@ class Worker:
         """How many assignments it may have at once, by the pace of its recent ones."""
         if self.retiring:
             return 0
-        return max(1, min(MAX_ROOM, int(ROOM_HORIZON_S / self._pace_s)))
+        return max(1, min(MAX_ROOM, int(ROOM_HORIZON_S / self.pace_s)))
 
     def move(self, state: WorkerState) -> None:
         """Change the state along the table."""
@@ -155,6 +158,7 @@ class Worker:
         if isinstance(report, Bound):
             if not secrets.compare_digest(report.lease.encode(), self.key.encode()):
                 raise ReportRefused("bound with a wrong key")
+            self._last_end_mono = time.monotonic()  # its start is not to be counted as work
             return None
         if isinstance(report, Pong):
             if not self.unanswered:
@@ -194,7 +198,7 @@ class Worker:
             if not (self._has_served and self.folder):
                 raise ReportRefused("returned, though nothing is before it")
             self.is_useless = True
-        self._pace_s = 2 * ROOM_HORIZON_S
+        self.pace_s = UNKNOWN_PACE_S
 
     def _charge(self, report: Report, lease: Lease) -> None:
         """Bound what a worker says: some reports an assignment, and progress by the second."""
@@ -222,7 +226,7 @@ class Worker:
         now = time.monotonic()
         elapsed_s = now - max(lease.begun_mono, self._last_end_mono)
         self._last_end_mono = now
-        self._pace_s = max(0.001, 0.7 * min(self._pace_s, 2 * ROOM_HORIZON_S) + 0.3 * elapsed_s)
+        self.pace_s = max(0.001, 0.7 * min(self.pace_s, UNKNOWN_PACE_S) + 0.3 * elapsed_s)
 
     def send(self, *orders: Order) -> None:
         """Write orders to the pipe at the end of this turn of the loop; a dead worker's pipe swallows them."""
