@@ -24,6 +24,8 @@ from support.processes import Gone
 
 _LOOK_EVERY_S = 0.25
 _IDS_A_COMMAND = 5000
+_COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""An installed autodl is compiled: Python keeps what it makes of the sources here, too, whatever the caller's says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class Ours:
 
     def environment(self) -> dict[str, str]:
         """Return the environment that all programs of the case run in; no configuration of the machine's is in it."""
-        found = self._daemon.environment()
+        found = self._daemon.environment(**_COMPILED)
         return {name: value for name, value in found.items() if not name.lower().endswith("_proxy")}
 
     @contextlib.contextmanager
@@ -122,7 +124,8 @@ class Ours:
 
     def _get_byte(self, url: str) -> float:
         began_mono = time.monotonic()
-        self._daemon.ok("get", "-q", url, cwd=self._daemon.files)
+        done = self._daemon.autodl("get", "-q", url, cwd=self._daemon.files, env=_COMPILED)
+        assert done.returncode == 0, done.stderr
         return time.monotonic() - began_mono
 
     def _workers(self) -> list[psutil.Process]:
