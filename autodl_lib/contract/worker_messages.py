@@ -1,16 +1,13 @@
-"""What supervisor and workers say to each other, and what a worker may say when.
+"""What supervisor and workers say to each other; worker_states.py has what a worker may say when.
 
 Runs as: everyone.  Talks to: nobody; no I/O.
 Orders go to one worker over its own pipe; reports come back through the report queue. Both are JSON
-objects with a `type`. A worker is hostile once the network has touched it, so the supervisor checks
-every report against the lease that it carries, WORKER_PERMITS and LEASE_PERMITS; one that does not fit
-retires the worker.
+objects with a `type`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import ClassVar
 
 from autodl_lib.contract.failures import FailureCode
@@ -25,27 +22,6 @@ MAX_REPORT_BYTES = 65536
 
 _NAME_BYTES = 255
 _PATH_BYTES = 4096
-
-
-class WorkerState(StrEnum):
-    """A worker's life as the pool sees it."""
-
-    SPAWNED = "spawned"
-    BOUND = "bound"
-    BUSY = "busy"
-    IDLE = "idle"
-    RETIRED = "retired"
-
-
-class LeasePhase(StrEnum):
-    """How far a worker is with one assignment."""
-
-    ASSIGNED = "assigned"
-    STARTED = "started"
-    READY = "ready"
-    PUBLISHING = "publishing"
-    DISCARDING = "discarding"
-    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,64 +328,3 @@ REPORTS: tuple[type[Report], ...] = (
     Returned,
     Discarded,
 )
-
-WORKER_PERMITS: dict[WorkerState, frozenset[str]] = {
-    WorkerState.SPAWNED: frozenset({Bound.type}),
-    WorkerState.BOUND: frozenset(),
-    WorkerState.IDLE: frozenset({Pong.type}),
-    WorkerState.BUSY: frozenset(report.type for report in REPORTS) - {Bound.type},
-    WorkerState.RETIRED: frozenset(),
-}
-"""Which reports the pool takes from a worker, by the worker's state."""
-
-WORKER_MOVES: dict[WorkerState, frozenset[WorkerState]] = {
-    WorkerState.SPAWNED: frozenset({WorkerState.BOUND, WorkerState.RETIRED}),
-    WorkerState.BOUND: frozenset({WorkerState.BUSY, WorkerState.IDLE, WorkerState.RETIRED}),
-    WorkerState.BUSY: frozenset({WorkerState.IDLE, WorkerState.RETIRED}),
-    WorkerState.IDLE: frozenset({WorkerState.BUSY, WorkerState.RETIRED}),
-    WorkerState.RETIRED: frozenset(),
-}
-"""Where a worker's state may go."""
-
-LEASE_PERMITS: dict[LeasePhase, dict[str, LeasePhase]] = {
-    LeasePhase.ASSIGNED: {
-        Started.type: LeasePhase.STARTED,
-        Note.type: LeasePhase.ASSIGNED,
-        Yielded.type: LeasePhase.ASSIGNED,
-        # Only where the task asked for what is newer.
-        Current.type: LeasePhase.ENDED,
-        Ready.type: LeasePhase.READY,
-        # Only where the assignment carried an identity: it had been published before.
-        Finished.type: LeasePhase.ENDED,
-        Failed.type: LeasePhase.ENDED,
-        Halted.type: LeasePhase.ENDED,
-        Returned.type: LeasePhase.ENDED,
-    },
-    LeasePhase.STARTED: {
-        Started.type: LeasePhase.STARTED,
-        Progress.type: LeasePhase.STARTED,
-        Note.type: LeasePhase.STARTED,
-        Yielded.type: LeasePhase.STARTED,
-        Ready.type: LeasePhase.READY,
-        Failed.type: LeasePhase.ENDED,
-        Halted.type: LeasePhase.ENDED,
-    },
-    LeasePhase.READY: {
-        Yielded.type: LeasePhase.READY,
-        Failed.type: LeasePhase.ENDED,
-        Halted.type: LeasePhase.ENDED,
-    },
-    LeasePhase.PUBLISHING: {
-        Yielded.type: LeasePhase.PUBLISHING,
-        # The name was taken in the meantime: ready again, under another one.
-        Ready.type: LeasePhase.READY,
-        Finished.type: LeasePhase.ENDED,
-        Failed.type: LeasePhase.ENDED,
-        Halted.type: LeasePhase.ENDED,
-    },
-    LeasePhase.DISCARDING: {
-        Discarded.type: LeasePhase.ENDED,
-    },
-    LeasePhase.ENDED: {},
-}
-"""Which report moves a lease from which phase to which; what is absent is refused."""

@@ -32,7 +32,6 @@ from autodl_lib.contract.worker_messages import (
     FileIdentity,
     Finished,
     Halted,
-    LeasePhase,
     Note,
     Progress,
     Ready,
@@ -40,6 +39,7 @@ from autodl_lib.contract.worker_messages import (
     Started,
     Yielded,
 )
+from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.store.rows import Change, Description, Finish
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction

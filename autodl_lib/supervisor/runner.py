@@ -17,7 +17,8 @@ from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskEvent, TaskState
 from autodl_lib.contract.task import Uid
-from autodl_lib.contract.worker_messages import Failed, Finished, LeasePhase
+from autodl_lib.contract.worker_messages import Failed, Finished
+from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.store.rows import Leftover, Moved, TaskSpec
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.audit import AuditLog

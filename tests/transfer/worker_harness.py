@@ -19,7 +19,6 @@ from typing import Any
 from autodl_lib.contract.codec import decode_message, dumps, message_to_json
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.worker_messages import (
-    LEASE_PERMITS,
     REPORTS,
     Assign,
     Configure,
@@ -28,7 +27,6 @@ from autodl_lib.contract.worker_messages import (
     Failed,
     Finished,
     Halted,
-    LeasePhase,
     Order,
     Publish,
     Ready,
@@ -37,6 +35,7 @@ from autodl_lib.contract.worker_messages import (
     Returned,
     TransferSettings,
 )
+from autodl_lib.contract.worker_states import LEASE_PERMITS, LeasePhase
 
 _KINDS: dict[str, type[Any]] = {report.type: report for report in REPORTS}
 _ROOT = Path(__file__).resolve().parents[2]

@@ -12,15 +12,8 @@ from support.queues import new_task, open_store
 from autodl_lib.contract.errors import WrongState
 from autodl_lib.contract.states import INITIAL_STATES, PENDING, SETTLED, TRANSITIONS, TaskEvent, TaskState, Want
 from autodl_lib.contract.task import OnConflict, TaskError
-from autodl_lib.contract.worker_messages import (
-    LEASE_PERMITS,
-    ORDERS,
-    REPORTS,
-    WORKER_MOVES,
-    WORKER_PERMITS,
-    LeasePhase,
-    WorkerState,
-)
+from autodl_lib.contract.worker_messages import ORDERS, REPORTS
+from autodl_lib.contract.worker_states import LEASE_PERMITS, WORKER_MOVES, WORKER_PERMITS, LeasePhase, WorkerState
 from autodl_lib.store.rows import Change
 from autodl_lib.store.statements import migrations
 from autodl_lib.store.transaction import Transaction

@@ -10,7 +10,8 @@ import pytest
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.contract.worker_messages import Failed, Returned, Started, WorkerState
+from autodl_lib.contract.worker_messages import Failed, Returned, Started
+from autodl_lib.contract.worker_states import WorkerState
 from autodl_lib.supervisor.workers.worker_handle import MAX_ROOM, Lease, ReportRefused, Worker
 
 STARTED = {"dir": "/d", "name": "f", "part": ".f.autodl-part", "bytes_done": 0, "bytes_total": None}

@@ -13,7 +13,7 @@ from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task
 from autodl_lib.contract.urls import check_url
-from autodl_lib.contract.worker_messages import LeasePhase
+from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.supervisor.daily_bytes import next_day_at
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.scheduling.host_ledger import user_key

@@ -3,7 +3,7 @@
 Runs as: the supervisor.  Talks to: nobody; no I/O.
 Security: everything here is hostile input. A text begins with the key of a live worker, which only that worker knows,
 so whatever is wrong with the rest of it is that worker's doing. Each report must carry a lease of that very worker and
-fit the tables of contract/worker_messages.py.
+fit the tables of contract/worker_states.py.
 How it fails: a text that is nobody's is dropped unread; a worker whose text breaks a rule is distrusted, and
 what came before the breach in the same text is still taken.
 """
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from autodl_lib.contract.codec import decode_message, loads
 from autodl_lib.contract.errors import AutodlError
-from autodl_lib.contract.worker_messages import REPORTS, Bound, Finished, Report, WorkerState
+from autodl_lib.contract.worker_messages import REPORTS, Bound, Finished, Report
+from autodl_lib.contract.worker_states import WorkerState
 from autodl_lib.supervisor.workers.worker_handle import Lease, ReportRefused, Worker
 
 _REPORT_KINDS: dict[str, type[Report]] = {report.type: report for report in REPORTS}

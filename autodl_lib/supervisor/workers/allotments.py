@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.contract.worker_messages import Grant, LeasePhase, Progress, SetRate, Started, Yielded
+from autodl_lib.contract.worker_messages import Grant, Progress, SetRate, Started, Yielded
+from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.supervisor.scheduling.host_ledger import Grants, HostLedger, user_key
 from autodl_lib.supervisor.scheduling.rate_control import RateControl, Rates
 from autodl_lib.supervisor.scheduling.rate_limits import RateLimits

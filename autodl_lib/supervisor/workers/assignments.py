@@ -11,7 +11,8 @@ from autodl_lib import __version__
 from autodl_lib.contract.errors import BadUrl
 from autodl_lib.contract.settings import TransferSection
 from autodl_lib.contract.urls import check_url
-from autodl_lib.contract.worker_messages import Assign, Discard, LeasePhase, TransferSettings
+from autodl_lib.contract.worker_messages import Assign, Discard, TransferSettings
+from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.store.rows import Leftover, TaskSpec
 from autodl_lib.supervisor.workers.worker_handle import Lease
 

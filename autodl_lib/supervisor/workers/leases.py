@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.contract.worker_messages import LeasePhase, Progress
+from autodl_lib.contract.worker_messages import Progress
+from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autodl_lib.contract.worker_messages import LeasePhase
+from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.privilege.first_code import EXIT_DROP, EXIT_NO_ACCOUNT, EXIT_NO_QUEUE
 from autodl_lib.supervisor.workers.worker_handle import Lease
 

@@ -2,7 +2,7 @@
 
 Runs as: the supervisor.  Talks to: workers (orders by pipe, reports by the queue), the forkserver, Outcomes.
 Security: what a worker reports is hostile. A report is decoded strictly, must carry a lease of that
-very worker, and must fit the tables of contract/worker_messages.py; otherwise the worker is killed and
+very worker, and must fit the tables of contract/worker_states.py; otherwise the worker is killed and
 its tasks are lost, which is never success.
 Invariants: a lease goes only when what ended it is on disk, so a task is never handed out twice.
 How it fails: a dead worker, manager or forkserver is an event (pidfd); each is replaced, and tasks go on
@@ -21,17 +21,8 @@ from typing import Protocol
 from autodl_lib.contract.settings import TransferSection, WorkerSection
 from autodl_lib.contract.states import TaskEvent
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.contract.worker_messages import (
-    Configure,
-    Discard,
-    Grant,
-    Halt,
-    LeasePhase,
-    Progress,
-    Publish,
-    Retire,
-    WorkerState,
-)
+from autodl_lib.contract.worker_messages import Configure, Discard, Grant, Halt, Progress, Publish, Retire
+from autodl_lib.contract.worker_states import LeasePhase, WorkerState
 from autodl_lib.privilege.first_code import WorkerStart
 from autodl_lib.privilege.landlock import landlock_abi
 from autodl_lib.store.rows import Leftover, TaskSpec

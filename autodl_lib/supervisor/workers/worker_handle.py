@@ -22,19 +22,8 @@ from multiprocessing.process import BaseProcess
 from autodl_lib.contract.codec import dumps, message_to_json
 from autodl_lib.contract.states import TaskEvent
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.contract.worker_messages import (
-    LEASE_PERMITS,
-    WORKER_MOVES,
-    WORKER_PERMITS,
-    Bound,
-    FileIdentity,
-    LeasePhase,
-    Order,
-    Ping,
-    Pong,
-    Report,
-    WorkerState,
-)
+from autodl_lib.contract.worker_messages import Bound, FileIdentity, Order, Ping, Pong, Report
+from autodl_lib.contract.worker_states import LEASE_PERMITS, WORKER_MOVES, WORKER_PERMITS, LeasePhase, WorkerState
 from autodl_lib.store.rows import Actor
 
 OUTBOX_LIMIT_BYTES = 8 * 1024 * 1024
