@@ -196,29 +196,3 @@ def test_a_latin_1_terminal_gets_what_it_can_show(run: Run, daemon: FakeDaemon) 
     daemon.answers["explain"] = {"id": 1, "reason": "waits for \u4f60 and \u00e9"}
     done = run("explain", "1", PYTHONIOENCODING="ascii")
     assert done.stdout == "waits for ? and ?\n"
-
-
-def test_looking_at_a_task_imports_nothing_heavy(home: Path, daemon: FakeDaemon) -> None:
-    daemon.answers["status"] = task()
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", str(ROOT / "autodl.py"), "status", "1"],
-        env=environment(home, AUTODL_SOCKET=str(daemon.path)),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert done.returncode == 0
-    heavy = {
-        "rich",
-        "asyncio",
-        "urllib.request",
-        "http.client",
-        "ssl",
-        "sqlite3",
-        "pycurl",
-        "multiprocessing",
-        "logging",
-    }
-    assert not imported & heavy
