@@ -1,4 +1,4 @@
-"""What `get`, `watch` and `wait` show while tasks move: nothing, lines, JSON lines; bars are in bars.py.
+"""What `get`, `watch` and `wait` show while tasks move: nothing, lines, JSON lines; bars are in late_bars.py.
 
 Runs as: the caller.  Talks to: stdout.
 Invariants: a display may be shown the same picture of a task twice (after a reconnection) and says
@@ -127,9 +127,9 @@ def task_line(task: Task) -> str:
 def choose_display(*, progress: bool, failures: bool) -> Display:
     """Return bars on a terminal, else lines."""
     if draws_on_terminal():
-        from autodl_lib.cli.bars import Bars
+        from autodl_lib.cli.late_bars import LateBars
 
-        return Bars(failures=failures)
+        return LateBars(failures=failures)
     return Lines(starts=True, progress=progress, failures=failures)
 
 
