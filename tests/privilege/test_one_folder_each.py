@@ -65,6 +65,20 @@ def test_one_slot_serves_many_folders_one_after_the_other(single: Daemon, nginx:
     assert lost(single) == []
 
 
+def test_a_file_that_comes_first_waits_for_no_folder_full_of_small_ones(
+    single: Daemon, nginx: Nginx, place: Path
+) -> None:
+    url = nginx.file("each/crowd.bin", 100).url
+    with single.connect() as wire:
+        crowd = wire.call("add", urls=[url] * 3000, dir=str(place / "crowd"))["ids"]
+        single.await_state(crowd[50], "finished")
+        [first] = wire.call("add", urls=[url], dir=str(place / "elsewhere"), priority=9)["ids"]
+        single.await_state(first, "finished")
+        assert single.status(crowd[-1])["state"] == "enqueued"
+        wire.call("clear")
+    assert lost(single) == []
+
+
 @pytest.mark.parametrize("how", ["removed", "made anew", "moved away and replaced by a link"])
 def test_a_folder_that_was_replaced_between_two_tasks_is_the_new_one(
     single: Daemon, nginx: Nginx, place: Path, how: str

@@ -364,6 +364,13 @@ def test_a_folder_without_a_worker_does_not_wait_for_all_small_files_of_another(
     assert {action.worker_key for action in actions if isinstance(action, AssignTask)} == {"a", "c"}
 
 
+def test_one_that_is_long_at_work_is_not_what_a_folder_without_a_worker_waits_for() -> None:
+    long = WorkerView(key="long", uid=Uid(1), load=1, room=1, hosts=frozenset({"host:80"}), folder="/z")
+    workers = (long, busy("a", "/x"), busy("b", "/x", 10))
+    actions = plan(Snapshot(slots=3, workers=workers, leaving=0, users=(two_folders(40),)))
+    assert {action.worker_key for action in actions if isinstance(action, AssignTask)} == {"a"}
+
+
 def test_a_worker_that_was_just_started_is_worth_its_start_before_it_makes_way() -> None:
     worker = busy("a", "/x", is_fresh=True)
     actions = plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(two_folders(8),)))

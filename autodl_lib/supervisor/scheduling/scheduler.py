@@ -245,15 +245,18 @@ def _hand_ahead(board: _Board, lines: dict[Uid, Line]) -> None:
 def _making_way(board: _Board, lines: dict[Uid, Line]) -> set[str]:
     """Return the workers that get no more ahead, since a task of their user waits for one in another folder.
 
-    One of a user at a time: that with the least to do, when it has been there for long enough to be worth its start.
+    One of a user at a time: that with the least to do, of those that would get more (others become free by themselves),
+    when it has been there for long enough to be worth its start.
     """
     chosen: dict[Uid, WorkerView] = {}
     for worker in board.snapshot.workers:
-        if worker.uid not in lines or not worker.load or worker.is_fresh or board.reserved[worker.uid]:
+        if worker.uid not in lines or not worker.load or worker.room <= 1 or worker.is_fresh:
             continue
         if worker.uid not in chosen or worker.load < chosen[worker.uid].load:
             chosen[worker.uid] = worker
-    return {worker.key for uid, worker in chosen.items() if _has_homeless(board, lines[uid])}
+    return {
+        worker.key for uid, worker in chosen.items() if not board.reserved[uid] and _has_homeless(board, lines[uid])
+    }
 
 
 def _has_homeless(board: _Board, line: Line) -> bool:
