@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from autodl_lib.contract.task import Task
 
 _LATE_S = 0.15
+"""From the first picture on."""
 _STILL_S = 0.5
 """When bars come although nothing moves: most commands end before, with their last task."""
 
@@ -34,7 +35,7 @@ class LateBars:
         self._failures = failures
         self._bars: Bars | None = None
         self._early: dict[int, Task] = {}
-        self._begun_mono = time.monotonic()
+        self._first_mono: float | None = None
 
     def show(self, task: Task) -> None:
         if self._bars is not None:
@@ -43,10 +44,8 @@ class LateBars:
             self._early[task.id] = task
 
     def draw(self) -> None:
-        if self._bars is None:
-            moves = any(task.state not in SETTLED for task in self._early.values())
-            if time.monotonic() - self._begun_mono >= (_LATE_S if moves else _STILL_S):
-                self._begin()
+        if self._bars is None and self._is_late():
+            self._begin()
         if self._bars is not None:
             self._bars.draw()
 
@@ -61,6 +60,13 @@ class LateBars:
             if task.state is TaskState.FINISHED or (self._failures and task.state in SETTLED):
                 colour = STATE_COLOURS.get(task.state) if draws_colours() else None
                 say(click.style(task_line(task), fg=colour) if colour else task_line(task))
+
+    def _is_late(self) -> bool:
+        now = time.monotonic()
+        if self._first_mono is None:
+            self._first_mono = now
+        moves = any(task.state not in SETTLED for task in self._early.values())
+        return now - self._first_mono >= (_LATE_S if moves else _STILL_S)
 
     def _begin(self) -> Bars:
         if self._bars is None:

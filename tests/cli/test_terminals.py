@@ -75,21 +75,21 @@ def _answers(daemon: FakeDaemon) -> None:
 
 
 def test_a_download_that_is_over_at_once_is_a_line(home: Path, daemon: FakeDaemon, terminals: list[Terminal]) -> None:
-    daemon.watches = [[task(), FINISHED]]
+    daemon.watches = [[FINISHED]]
     terminals.append(Terminal(home, daemon, "get", URL, NO_COLOR="1"))
     assert terminals[0].read_all() == LINE + "\r\n"
     assert terminals[0].process.wait() == 0
 
 
 def test_the_line_has_the_colour_of_its_state(home: Path, daemon: FakeDaemon, terminals: list[Terminal]) -> None:
-    daemon.watches = [[task(), FINISHED]]
+    daemon.watches = [[FINISHED]]
     terminals.append(Terminal(home, daemon, "get", URL))
     assert terminals[0].read_all() == f"\x1b[32m{LINE}\x1b[0m\r\n"
 
 
 def test_a_failure_that_comes_at_once_is_said_once(home: Path, daemon: FakeDaemon, terminals: list[Terminal]) -> None:
     error = {"code": "http_error", "message": "the server answered 404 Not Found"}
-    daemon.watches = [[task(), task(state="failed", error=error)]]
+    daemon.watches = [[task(state="failed", error=error)]]
     terminals.append(Terminal(home, daemon, "get", URL))
     assert terminals[0].read_all().count("404") == 1
     assert terminals[0].process.wait() == 1
