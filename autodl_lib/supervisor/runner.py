@@ -291,7 +291,7 @@ class Runner:
         self.host_holds.expire(time.monotonic())
         users = []
         for uid in self._store.counters.users_with([TaskState.ENQUEUED]):
-            if self._is_held(uid, now):
+            if self._is_held(uid, now) or pool.hanging.are_too_many(uid):
                 continue
             if self.is_spent(uid):
                 self._set_day_timer(now)
@@ -301,7 +301,8 @@ class Runner:
             # Of who can be given nothing now, one task says that they wait.
             tasks = max(1, slots + ahead)
             need = Need(tasks=tasks, slots=slots, leased=leased, leased_by_user=leased_by_user[uid])
-            closed = Closed(held=self.host_holds.of(uid), full=full, at=at)
+            hanging = pool.hanging.folders_of(uid)
+            closed = Closed(held=self.host_holds.of(uid), full=full, at=at, folders=hanging)
             waiting = next_tasks(self._heads, uid, need, closed)
             if served[uid] and any(pool.folder_of(folder) not in served[uid] for _, _, folder in waiting):
                 # Not all can go to the workers that are there: see which others could.
@@ -336,6 +337,8 @@ class Runner:
         idle = [view.key for view in views if not view.load]
         by_place: dict[tuple[Uid, str], list[Leftover]] = {}
         for left in leftovers:
+            if left.dir in pool.hanging.folders_of(left.uid):
+                continue
             by_place.setdefault((left.uid, pool.folder_of(left.dir)), []).append(left)
         for place, group in by_place.items():
             mine = [view.key for view in views if (view.uid, view.folder) == place and pool.is_live(view.key)]

@@ -27,6 +27,9 @@ _WAITED_OUT: dict[str, str] = {
 """What is not the task's fault, and passes without a try being counted."""
 
 
+_HANGS = "Whoever writes to {dir} waits in the kernel and can't be ended, as with a disk that does not answer"
+
+
 def _closed_host(call: Call, task: Task) -> str | None:
     """Say why a task's host may not be asked now, None where it may."""
     host = check_url(task.url)
@@ -50,6 +53,8 @@ def reason_of(call: Call, task: Task) -> str:
     runner = call.service.runner
     match task.state:
         case TaskState.DOWNLOADING:
+            if call.service.pool.hanging.has(task.id):
+                return f"{_HANGS.format(dir=task.dir)}: it goes on when that answers."
             return "It is running."
         case TaskState.FINISHED:
             return f"It is finished: {task.dest}."
@@ -74,6 +79,8 @@ def reason_of(call: Call, task: Task) -> str:
                 most = call.service.users.of(task.uid).bytes_per_day
                 left_s = round(next_day_at(time.time()) - time.time())
                 return f"It waits for 0:00 UTC, in {left_s} s: all {most} bytes of today are taken (bytes_per_day)."
+            if task.dir in call.service.pool.hanging.folders_of(task.uid):
+                return f"{_HANGS.format(dir=task.dir)}: it begins when that answers."
             if call.service.pool.leases.of_task(task.id) is not None:
                 return "It is just starting."
             return _why_waiting(call, task)

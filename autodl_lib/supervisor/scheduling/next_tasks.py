@@ -17,11 +17,15 @@ from autodl_lib.supervisor.scheduling.picture import WaitingTask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """Hosts that take no further worker: `held` ones no task at all, `full` ones some where a worker is `at` them."""
+    """Hosts that take no further worker: `held` ones no task at all, `full` ones some where a worker is `at` them.
+
+    `folders` take no task either: who writes there hangs.
+    """
 
     held: Set[str]
     full: Set[str]
     at: Set[str]
+    folders: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,9 @@ class Need:
 
 _MOST_REMEMBERED = 64
 """Heads of queues up to this long are kept in memory."""
+
+_LOOKED_THROUGH = 2000
+"""So many tasks are looked through for some that are not of a closed folder; there are such folders seldom."""
 
 _MOST_ELSEWHERE = 256
 """So many tasks behind closed hosts are enough for one plan; the next one finds more."""
@@ -67,8 +74,9 @@ class QueueHeads:
 
 def next_tasks(heads: QueueHeads, uid: Uid, need: Need, closed: Closed) -> tuple[WaitingTask, ...]:
     """Return a user's next tasks, best first."""
-    limit = need.tasks + need.leased_by_user
-    head = [task for task in heads.head(uid, limit) if task[0] not in need.leased][: need.tasks]
+    limit = (need.tasks if not closed.folders else max(need.tasks, _LOOKED_THROUGH)) + need.leased_by_user
+    head = heads.head(uid, limit)
+    head = [task for task in head if task[0] not in need.leased and task[2] not in closed.folders][: need.tasks]
     if not closed.held and not closed.full:
         return tuple(head)
     kept = [task for task in head if task[1] not in closed.held]
@@ -80,4 +88,5 @@ def next_tasks(heads: QueueHeads, uid: Uid, need: Need, closed: Closed) -> tuple
     limit = min(need.tasks, _MOST_ELSEWHERE) + need.leased_by_user
     elsewhere = heads.elsewhere(uid, closed.held | closed.full, limit)
     # What is not at the front comes behind it.
-    return tuple(kept + [task for task in elsewhere if task[0] not in seen and task[0] not in need.leased])
+    elsewhere = [task for task in elsewhere if task[0] not in need.leased and task[2] not in closed.folders]
+    return tuple(kept + [task for task in elsewhere if task[0] not in seen])

@@ -31,6 +31,7 @@ from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
 from autodl_lib.supervisor.workers.admission import Admitted, admit
 from autodl_lib.supervisor.workers.allotments import Allotments, Orders
 from autodl_lib.supervisor.workers.assignments import download, lease_of, obeyed, removal
+from autodl_lib.supervisor.workers.hanging import Hanging
 from autodl_lib.supervisor.workers.leases import Leases
 from autodl_lib.supervisor.workers.losses import Loss, losses_of, reason_of
 from autodl_lib.supervisor.workers.queue_link import QueueLink
@@ -80,6 +81,7 @@ class Pool:
         self._paces: dict[Uid, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.leases = Leases()
+        self.hanging = Hanging(self._found_hanging)
         self._empty = asyncio.Event()
         self._working = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
@@ -107,7 +109,7 @@ class Pool:
                 is_fresh=worker.is_fresh,
             )
             for worker in self._workers.values()
-            if not worker.retiring
+            if not worker.retiring and not worker.is_killed
         ]
         views += [
             WorkerView(
@@ -122,7 +124,8 @@ class Pool:
             )
             for key, lease in self._starting.items()
         ]
-        return tuple(views), sum(1 for worker in self._workers.values() if worker.retiring)
+        gone = [worker for worker in self._workers.values() if worker.retiring or worker.is_killed]
+        return tuple(views), len(gone) - len(self.hanging)
 
     def folder_of(self, path: str) -> str:
         """Return what a worker must serve to be given a task that saves to `path`; "" where any worker serves all."""
@@ -136,7 +139,7 @@ class Pool:
     def is_live(self, worker_key: str) -> bool:
         """Return whether a worker has started and may be given work."""
         worker = self._workers.get(worker_key)
-        return worker is not None and not worker.retiring
+        return worker is not None and not worker.retiring and not worker.is_killed
 
     @property
     def busy_num(self) -> int:
@@ -351,7 +354,7 @@ class Pool:
         worker = Worker(key, lease, process, orders, pidfd)
         worker.pace_s = self._paces.get(worker.uid, UNKNOWN_PACE_S)  # until it shows its own
         self._workers[key] = worker
-        worker.on_exit(lambda: self._ended(worker))
+        worker.on_exit(lambda: self._ended(worker), killed=lambda: self.hanging.killed(worker))
         self._loop.call_later(BIND_TIMEOUT_S, self._kill_if_unbound, worker)
         worker.send(Configure(settings=obeyed(self._settings)))
         if lease.phase is not LeasePhase.ENDED:
@@ -404,6 +407,8 @@ class Pool:
     def _ended(self, worker: Worker) -> None:
         """A worker's process is gone; what it reported before that may still be on its way."""
         self._loop.remove_reader(worker.pidfd)
+        worker.has_ended = True
+        self.hanging.ended(worker)
         was_retiring, worker.retiring = worker.retiring, True
         self._run(self._lose(worker, was_retiring))
 
@@ -430,8 +435,12 @@ class Pool:
         self._listener.changed()
 
     def _note_empty(self) -> None:
-        if not self._workers and not self._starting:
+        if not self._starting and all(key in self.hanging for key in self._workers):
             self._empty.set()
+
+    def _found_hanging(self) -> None:
+        self._note_empty()
+        self._listener.changed()
 
     def _queue_restarted(self) -> None:
         """The report queue died, or is there again: workers of the old one can't report, and go."""
@@ -457,6 +466,8 @@ class Pool:
 
     @staticmethod
     def _kill(worker: Worker, why: str, task_id: TaskId | None) -> None:
+        if worker.is_killed:
+            return
         extra = {"event": "worker_killed", "uid": worker.uid, "task_id": task_id}
         logger.warning("worker %d of uid %d %s and is killed", worker.pid, worker.uid, why, extra=extra)
         worker.kill()

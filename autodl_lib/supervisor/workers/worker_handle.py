@@ -50,8 +50,9 @@ class Lease:
     """One assignment; `outcome` is what its owner has asked for meanwhile (PAUSE, CANCEL, CLEAR or INTERRUPT),
     `actor` who that was.
 
-    `folder` is what a worker must serve to have it, `sources` the host of its URL and of each mirror, `connections`
-    what it wants there, `limit_rate_bps` its own limit; `grants` counts the grants that it was sent.
+    `dir` is where it saves to, `folder` what a worker must serve to have it, `sources` the host of its URL and of
+    each mirror, `connections` what it wants there, `limit_rate_bps` its own limit; `grants` counts the grants that it
+    was sent.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Lease:
     identity: FileIdentity | None
     stuck_since: float | None = None
     folder: str = ""
+    dir: str = ""
     url: str = ""
     sources: tuple[str, ...] = ()
     connections: int = 1
@@ -92,6 +94,8 @@ class Worker:
         self.pidfd = pidfd
         self.state = WorkerState.SPAWNED
         self.retiring = False
+        self.is_killed = False
+        self.has_ended = False
         self.leases: dict[str, Lease] = {}
         self.idle_timer: asyncio.TimerHandle | None = None
         self.unanswered = 0
@@ -109,6 +113,7 @@ class Worker:
         self._orders = orders
         self._outbox = bytearray()
         self._waiting = False
+        self._on_kill: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
         os.set_blocking(orders.fileno(), False)
 
@@ -250,9 +255,13 @@ class Worker:
             return
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        if not self.is_killed and self._on_kill is not None:
+            self._on_kill()
+        self.is_killed = True
 
-    def on_exit(self, callback: Callable[[], None]) -> None:
-        """Call back on the loop when the process has ended."""
+    def on_exit(self, callback: Callable[[], None], *, killed: Callable[[], None]) -> None:
+        """Call back on the loop when the process has ended, and `killed` when it has been killed the first time."""
+        self._on_kill = killed
         self._loop.add_reader(self.pidfd, callback)
 
     def release(self) -> None:
