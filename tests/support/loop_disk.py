@@ -7,13 +7,24 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from support.waiting import wait_until
+
 
 class LoopDisk:
     """A mounted ext4."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, image: Path, folder: Path) -> None:
         self.folder = folder
+        self._image = image
         self._is_frozen = False
+
+    def mount(self) -> None:
+        """Put it there."""
+        _run("mount", "-o", "loop", str(self._image), str(self.folder))
+
+    def unmount(self) -> None:
+        """Take it away from under whoever uses it."""
+        _run("umount", "--lazy", str(self.folder))
 
     def freeze(self) -> None:
         """Have everybody who writes wait in the kernel, where no signal reaches them."""
@@ -26,9 +37,16 @@ class LoopDisk:
             _run("fsfreeze", "--unfreeze", str(self.folder))
             self._is_frozen = False
 
-    def remount(self, options: str) -> None:
-        """Change how it is mounted: `ro`, `rw`."""
-        _run("mount", "-o", f"remount,{options}", str(self.folder))
+    def abort(self) -> None:
+        """Have the kernel find an error and let nobody write any more, as it does when a real disk fails."""
+        _run("mount", "-o", "remount,abort", str(self.folder))
+
+    def repair(self) -> None:
+        """Check it, and mount it again."""
+        self.unmount()
+        wait_until(lambda: not _loops_of(self._image), "nobody uses it")
+        _run("e2fsck", "-p", "-f", str(self._image), ok=(0, 1))
+        self.mount()
 
 
 @contextlib.contextmanager
@@ -38,15 +56,19 @@ def loop_disk(image: Path, folder: Path, size_bytes: int = 16 * 1024 * 1024) -> 
         file.truncate(size_bytes)
     _run("mkfs.ext4", "-q", "-F", str(image))
     folder.mkdir(exist_ok=True)
-    _run("mount", "-o", "loop", str(image), str(folder))
-    disk = LoopDisk(folder)
+    disk = LoopDisk(image, folder)
+    disk.mount()
     try:
         yield disk
     finally:
         disk.thaw()
-        _run("umount", "--lazy", str(folder))
+        disk.unmount()
 
 
-def _run(*command: str) -> None:
+def _loops_of(image: Path) -> str:
+    return subprocess.run(["losetup", "-j", str(image)], capture_output=True, text=True, check=True).stdout
+
+
+def _run(*command: str, ok: tuple[int, ...] = (0,)) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, (command, done.stderr)
+    assert done.returncode in ok, (command, done.stdout, done.stderr)
