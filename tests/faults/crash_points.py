@@ -72,8 +72,8 @@ supervisor.outcomes:Outcomes.record             | before | reports are checked, 
 supervisor.outcomes:Outcomes.record             | after  | reports are recorded, nothing followed from it
 supervisor.outcomes:Outcomes.record_losses      | before | a loss is known, and not on disk
 supervisor.outcomes:Outcomes.record_losses      | after  | a loss is on disk, the lease still there
-supervisor.outcomes:Outcomes._ready             | after  | a file's identity is in an open transaction
-supervisor.outcomes:Outcomes._finished          | after  | a published file is finished in an open transaction
+supervisor.outcomes:Outcomes._deliver           | before | a transaction is open, and has no complete file yet
+supervisor.outcomes:Outcomes._deliver           | after  | identities, and what is finished, are in an open transaction
 supervisor.runner:Runner._plan                  | before | something has changed, and nobody has planned
 supervisor.workers.report_queue:Reports.put     | before | the manager takes a report: the worker has no answer
 supervisor.workers.report_queue:Reports.put     | after  | the manager has a report that nobody drains

@@ -13,6 +13,7 @@ import psutil
 from support.daemon import REPO
 from support.faulty import FaultyDaemon, check_files, open_files_of
 from support.nginx import Nginx, Served
+from support.process_limit import process_limit
 from support.strace import Strace, fail_at
 from support.waiting import wait_until
 
@@ -86,6 +87,29 @@ def test_forks_that_fail_are_said_in_a_sentence_and_tried_again(
     assert "forkserver: Resource temporarily unavailable" in daemon.log()
     tasks = daemon.settle(served)
     check_files(daemon, tasks, served)
+    assert daemon.deaths == 0
+
+
+def test_a_daemon_that_may_start_no_process_and_no_thread_goes_on_when_it_may(
+    make_faulty: MakeFaulty, nginx: Nginx
+) -> None:
+    daemon = make_faulty(config=CONFIG)
+    daemon.revive()
+    served = queue(daemon, nginx, "before", slow=True)
+    daemon.wait_for(next(iter(served)), lambda task: task["bytes_done"] > 0, "bytes come")
+    manager, forkserver = wait_until(lambda: daemon.family().manager, "the manager lives"), daemon.family().forkserver
+    assert forkserver is not None
+    with process_limit([daemon.pid, forkserver.pid, manager.pid]) as limit:
+        limit.close()
+        served |= queue(daemon, nginx, "within-1", "within-2")
+        manager.kill()
+        # One is started again in vain, by a forkserver that may fork no more, or else without a thread to serve with.
+        wait_until(lambda: daemon.log().count("the report queue ended") > 1, "it is tried again", seen=daemon.log_end)
+        assert daemon.call("stats")["max_tasks_num"] == 2
+        assert "forkserver: Resource temporarily unavailable" in daemon.log()
+        limit.open()
+        check_files(daemon, daemon.settle(served), served)
+        assert daemon.stop() == 0
     assert daemon.deaths == 0
 
 

@@ -11,6 +11,8 @@ from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.privilege.first_code import EXIT_DROP, EXIT_NO_ACCOUNT, EXIT_NO_QUEUE
 from autodl_lib.supervisor.workers.worker_handle import Lease
 
+STATUS_UNKNOWN = 255
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
@@ -25,11 +27,12 @@ class Loss:
 def losses_of(leases: list[Lease], status: int, *, was_retiring: bool, was_bound: bool) -> list[Loss]:
     """Return the losses of one worker's end, by its exit status (below 0: a signal).
 
-    One that was told to go is nobody's fault, and neither is one that found no report queue. Otherwise the
-    task that was under way, else the oldest one, may be what killed it. `was_bound`: it had reported for duty, so
-    that its exit status is the word of code that the network may have touched, and says nothing.
+    One that was told to go is nobody's fault, and neither is one that found no report queue, or that ended at its start
+    together with the forkserver, which alone knew how. Otherwise the task that was under way, else the oldest one, may
+    be what killed it. `was_bound`: it had reported for duty, so that its exit status is the word of code that the
+    network may have touched, and says nothing.
     """
-    forgiven = was_retiring or (status == EXIT_NO_QUEUE and not was_bound)
+    forgiven = was_retiring or (status in (EXIT_NO_QUEUE, STATUS_UNKNOWN) and not was_bound)
     blamed = min(leases, key=lambda lease: (lease.phase is not LeasePhase.STARTED, lease.begun_mono), default=None)
     return [
         Loss(

@@ -21,6 +21,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 from autodl_lib.supervisor.workers.report_queue import QueueClient, serve_reports
 from autodl_lib.supervisor.workers.starter import Starter
+from autodl_lib.supervisor.workers.threads import on_thread, start_thread
 
 _READY_TIMEOUT_S = 20.0
 _RESTART_DELAY_S = 0.5
@@ -83,8 +84,11 @@ class QueueLink:
             return QueueClient(self.address, self.key, secret)
 
         try:
-            self._client = await asyncio.to_thread(connect)
+            self._client = await on_thread(self._putter, connect)
+            drain = threading.Thread(target=self._drain, args=(self._client,), name="report-drain", daemon=True)
+            start_thread(drain)
         except (OSError, EOFError):
+            self._client = None
             self._kill()
             raise
         if self._pidfd < 0 or self._closing:
@@ -92,7 +96,6 @@ class QueueLink:
             raise OSError("the report queue ended at its start")
         self.up.set()
         self._up_mono = time.monotonic()
-        threading.Thread(target=self._drain, args=(self._client,), name="report-drain", daemon=True).start()
         logger.debug("report queue started", extra={"event": "queue_started", "pid": process.pid})
 
     async def settle(self) -> None:
@@ -104,7 +107,7 @@ class QueueLink:
         passed = self._marks[mark] = asyncio.Event()
         try:
             async with asyncio.timeout(_SETTLE_TIMEOUT_S):
-                await self._loop.run_in_executor(self._putter, client.put, mark)
+                await on_thread(self._putter, lambda: client.put(mark))
                 await passed.wait()
         except (OSError, EOFError, TimeoutError):
             pass
@@ -118,7 +121,7 @@ class QueueLink:
             return
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                await self._loop.run_in_executor(self._putter, client.put, "check")
+                await on_thread(self._putter, lambda: client.put("check"))
         except (OSError, EOFError, TimeoutError) as error:
             if client is self._client:
                 logger.warning("the report queue does not answer (%s)", error, extra={"event": "queue_hangs"})

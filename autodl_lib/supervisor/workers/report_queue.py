@@ -12,11 +12,13 @@ How it fails: the supervisor sees the process end (pidfd) or `drain` fail, and s
 from __future__ import annotations
 
 import collections
+import contextlib
 import hmac
 import os
 import resource
 import signal
 import socket
+import sys
 import threading
 import time
 import xmlrpc.client
@@ -86,14 +88,28 @@ class Reports:
 class ReportServer(Server):
     """A Manager's server that serves nothing but creating and using registered objects."""
 
+    listener: Any
     fallback_mapping: dict[str, Any] = {}
     public = ["create", "accept_connection", "get_methods", "dummy", "incref", "decref"]
 
     def serve_forever(self) -> NoReturn:
         """Serve until killed; a Manager's own server wakes up each second, to see whether it is to stop."""
         self.stop_event = threading.Event()
-        self.accepter()
-        raise AssertionError("it accepts for ever")
+        while True:
+            with contextlib.suppress(OSError):
+                self._serve(self.listener.accept())
+
+    def _serve(self, connection: Connection) -> None:
+        """Have a thread serve a connection; where there are none left, who connected comes again."""
+        try:
+            threading.Thread(target=self.handle_request, args=(connection,), daemon=True).start()
+        except RuntimeError as error:
+            _say(str(error))
+            connection.close()
+
+
+def _say(words: str) -> None:
+    print(f"autodl: report queue: {words}", file=sys.stderr, flush=True)
 
 
 class ReportManager(BaseManager):
@@ -117,8 +133,12 @@ def serve_reports(address: str, key: bytes, secret: str, ready: Connection) -> N
     keep_only(ready.fileno(), end_with_supervisor())
     queue = Reports(secret)
     ReportManager.register(QUEUE_NAME, callable=lambda: queue, exposed=("put", "drain"))
-    # Not by get_server(), which makes a plain Server that serves all of a Manager's own functions.
-    server = ReportServer(ReportManager.registry(), address, key, "xmlrpclib")
+    try:
+        # Not by get_server(), which makes a plain Server that serves all of a Manager's own functions.
+        server = ReportServer(ReportManager.registry(), address, key, "xmlrpclib")
+    except OSError as error:
+        _say(f"its socket can't be made in the state folder: {error.strerror}")
+        os._exit(1)
     drop_manager()
     try:
         ready.send_bytes(b"ready")

@@ -19,6 +19,8 @@ from typing import Any
 
 from autodl_lib.privilege.first_code import WorkerStart, start_worker
 from autodl_lib.supervisor.workers import orphans, processes
+from autodl_lib.supervisor.workers.losses import STATUS_UNKNOWN
+from autodl_lib.supervisor.workers.threads import on_thread
 
 START_TIMEOUT_S = 20.0
 _RESTART_DELAY_S = 0.5
@@ -46,7 +48,7 @@ class Starter:
         """
         orphans.become_reaper()
         if self._pidfd < 0:
-            self._pidfd = await self._loop.run_in_executor(self._thread, processes.ensure_forkserver)
+            self._pidfd = await on_thread(self._thread, processes.ensure_forkserver)
             self._loop.add_reader(self._pidfd, self._ended)
 
     async def start_worker(self, start: WorkerStart) -> tuple[BaseProcess, Connection, int]:
@@ -91,7 +93,7 @@ class Starter:
             self._pids.add(process.pid or 0)
             return pidfd
 
-        starting = self._loop.run_in_executor(self._thread, start)
+        starting = on_thread(self._thread, start)
         starting.add_done_callback(_heed)
         try:
             return process, await asyncio.wait_for(asyncio.shield(starting), START_TIMEOUT_S)
@@ -109,12 +111,12 @@ class Starter:
         def ask() -> int:
             process.join(_STATUS_TIMEOUT_S)
             self._pids.discard(process.pid or 0)  # its number is anybody's from now on, an orphan's too
-            status = 255 if process.exitcode is None else process.exitcode
+            status = STATUS_UNKNOWN if process.exitcode is None else process.exitcode
             with contextlib.suppress(ValueError):  # it has not ended after all
                 process.close()
             return status
 
-        return await self._loop.run_in_executor(self._thread, ask)
+        return await on_thread(self._thread, ask)
 
     async def end_orphans(self) -> None:
         """End what workers have left behind them."""
@@ -123,7 +125,7 @@ class Starter:
             self._pids = set(filter(_exists, self._pids))
             return orphans.end_orphans(self._pids, processes.waited_for())
 
-        for pid in await self._loop.run_in_executor(self._thread, end):
+        for pid in await on_thread(self._thread, end):
             logger.error("process %d was left behind by a worker and is killed", pid, extra={"event": "orphan_killed"})
 
     def stop_restarting(self) -> None:
