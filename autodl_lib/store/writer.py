@@ -69,6 +69,7 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._numbering = numbering
         self._has_log = True
+        self._fails = False
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -119,6 +120,7 @@ class Writer:
         self._has_log = True
         connection = self._connection
         transaction = Transaction(connection, self._numbering)
+        changes = connection.total_changes
         outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -127,6 +129,8 @@ class Writer:
             if _place_of(self._path) != self._place:
                 raise FileNotFoundError(self._path)
             connection.execute("COMMIT")
+            if connection.total_changes != changes:
+                self._note(None)
         except (sqlite3.Error, OSError) as error:
             with contextlib.suppress(sqlite3.Error):
                 if connection.in_transaction:
@@ -136,6 +140,17 @@ class Writer:
             transaction.moved = []
         self._loop.call_soon_threadsafe(self._deliver, outcomes, transaction.moved)
 
+    def _note(self, refusal: StoreUnusable | None) -> None:
+        """Log when commits begin to fail, and when they succeed again: not each one of them."""
+        if (refusal is not None) is self._fails:
+            return
+        self._fails = refusal is not None
+        if refusal is not None:
+            words = "%s; nothing is acknowledged until it can"
+            logger.error(words, refusal, extra={"event": "store_unusable"})
+        else:
+            logger.warning("the queue %s can be written again", self._path, extra={"event": "store_usable"})
+
     def _refusal(self, error: Exception) -> StoreUnusable:
         """Return what the jobs of a commit that failed are told."""
         if isinstance(error, FileNotFoundError):
@@ -143,8 +158,9 @@ class Writer:
         elif is_hopeless(error):
             refusal = refusal_of(self._path, error)
         else:
-            refusal = StoreUnusable(f"the queue can't be written: {error}")
+            refusal = StoreUnusable(f"the queue {self._path} can't be written: {error}")
             refusal.__cause__ = error
+            self._note(refusal)
             return refusal
         self._loop.call_soon_threadsafe(self._heed.broken, refusal)
         return refusal

@@ -142,7 +142,7 @@ class QueueLink:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # the next start removes it
             os.unlink(self.address)
 
     def _drain(self, client: QueueClient) -> None:
