@@ -7,11 +7,11 @@ objects with a `type`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.fields import param
+from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.requests.terms import MAX_HEADER_LENGTH
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.transfer_options import MAX_CONNECTIONS, MAX_MIRRORS, NO_OPTIONS, TransferOptions
