@@ -29,6 +29,7 @@ from servers import nginx
 from support.accounts import User, accounts
 from support.daemon import AUTODL, Daemon
 
+FEWEST_USERS = 5
 MIB = 1 << 20
 FILLERS = 2
 """Users who add at the same time, as many as there are cores."""
@@ -328,4 +329,6 @@ if __name__ == "__main__":
     parser.add_argument("tasks", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--users", type=int, default=50)
     chosen = parser.parse_args()
+    if chosen.users < FEWEST_USERS:
+        parser.error(f"{FEWEST_USERS} users are needed at least")
     main(chosen.tasks, chosen.users)

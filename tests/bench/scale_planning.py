@@ -7,51 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 from support.accounts import User
 from support.daemon import Daemon
 
-from autodl_lib.contract.settings import Settings
-from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.contract.settings import Settings, TransferSection
+from autodl_lib.contract.task import Uid
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.runner import Runner
-from autodl_lib.supervisor.scheduling.host_ledger import HostLedger
 from autodl_lib.supervisor.scheduling.picture import WorkerView
+from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
 from autodl_lib.supervisor.scheduling.user_limits import UserLimits
+from autodl_lib.supervisor.workers.pool import Pool
 
 _WORKERS = 10
 _TIMES = 60
 
 
-@dataclass(slots=True)
-class _Allotments:
-    hosts: HostLedger = field(default_factory=HostLedger)
+class _Pool(Pool):
+    """A pool whose workers are as pictured, and which gives nobody anything."""
 
+    handed_out = 0
 
-@dataclass(slots=True)
-class _Pool:
-    """As much of a pool as planning asks."""
+    def __init__(self, runner: Runner, limits: RateLimits, workers: tuple[WorkerView, ...]) -> None:
+        super().__init__(runner, "bench", TransferSection(), limits)
+        self._pictured = workers
 
-    workers: tuple[WorkerView, ...]
-    allotments: _Allotments = field(default_factory=_Allotments)
-    live: dict[TaskId, Any] = field(default_factory=dict)
-    ready: bool = True
-    handed_out: int = 0
+    @property
+    def ready(self) -> bool:
+        return True
 
     def views(self) -> tuple[tuple[WorkerView, ...], int]:
-        return self.workers, 0
-
-    def leased(self) -> set[TaskId]:
-        return set()
-
-    def leases_of(self, _: Uid) -> list[Any]:
-        return []
-
-    def leased_by_user(self) -> Counter[Uid]:
-        return Counter()
+        return self._pictured, 0
 
     def is_live(self, _: str) -> bool:
         return True
@@ -93,25 +81,28 @@ async def _measure(daemon: Daemon, users: list[User]) -> dict[str, float]:
     store = Store(daemon.state_dir / "queue.db", separate_numbers=True)
     try:
         settings = Settings()
-        runner = Runner(store, settings, _WORKERS, UserLimits(settings))
+        users_limits = UserLimits(settings)
+        runner = Runner(store, settings, _WORKERS, users_limits)
         runner.holds.clear()
+        limits = RateLimits(settings, store.read.rate_limits(), users_limits)
         pictures = {
-            "all places free": _Pool(()),
-            "one place free": _Pool(_busy(users, 1)[1:]),
-            "none free, each worker takes two more ahead": _Pool(_busy(users[:1], 3)),
-            "its host is full": _full(_Pool(_busy(users, 1)[1:])),
+            "all places free": (),
+            "one place free": _busy(users, 1)[1:],
+            "none free, each worker takes two more ahead": _busy(users[:1], 3),
+            "its host is full": _busy(users, 1)[1:],
         }
-        return {name: _time(runner, pool, [Uid(user.uid) for user in users]) for name, pool in pictures.items()}
+        pools = {name: _Pool(runner, limits, workers) for name, workers in pictures.items()}
+        _fill(pools["its host is full"])
+        return {name: _time(runner, pool, [Uid(user.uid) for user in users]) for name, pool in pools.items()}
     finally:
         store.close()
 
 
-def _full(pool: _Pool) -> _Pool:
+def _fill(pool: _Pool) -> None:
     hosts = pool.allotments.hosts
     hosts.configure(1, 1)
     hosts.add("lease", "w1", ("127.0.0.1:1",), 1)
     hosts.balance({})
-    return pool
 
 
 def _time(runner: Runner, pool: Any, users: list[Uid]) -> float:
