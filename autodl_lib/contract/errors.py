@@ -113,7 +113,7 @@ class QueueFull(AutodlError):
 
 
 class Busy(AutodlError):
-    """The daemon has as many connections as it takes, in all or of this user."""
+    """The daemon has as many connections as it takes, in all or of this user; or no memory left for what is asked."""
 
     code = "busy"
     http_status = 503

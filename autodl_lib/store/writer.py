@@ -131,8 +131,8 @@ class Writer:
             connection.execute("COMMIT")
             if connection.total_changes != changes:
                 self._note(None)
-        except (sqlite3.Error, OSError) as error:
-            with contextlib.suppress(sqlite3.Error):
+        except (sqlite3.Error, OSError, MemoryError) as error:
+            with contextlib.suppress(sqlite3.Error, MemoryError):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
             refusal = self._refusal(error)
@@ -158,7 +158,8 @@ class Writer:
         elif is_hopeless(error):
             refusal = refusal_of(self._path, error)
         else:
-            refusal = StoreUnusable(f"the queue {self._path} can't be written: {error}")
+            why = "no memory is left" if isinstance(error, MemoryError) else error
+            refusal = StoreUnusable(f"the queue {self._path} can't be written: {why}")
             refusal.__cause__ = error
             self._note(refusal)
             return refusal
@@ -172,7 +173,7 @@ class Writer:
             result = job.run(transaction)
         except sqlite3.IntegrityError as error:
             failure: AutodlError = InternalError(f"the database refused a change: {error}")
-        except sqlite3.Error:
+        except (sqlite3.Error, MemoryError):
             raise
         except AutodlError as error:
             failure = error

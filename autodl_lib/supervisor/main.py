@@ -26,10 +26,12 @@ from autodl_lib.supervisor.options import SYSTEM_CONFIG, SYSTEM_SOCKET, SYSTEM_S
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import claim_state_dir
 from autodl_lib.supervisor.systemd import ServiceManager, adopted_socket, path_of
+from autodl_lib.supervisor.workers.orphans import await_children
 from autodl_lib.supervisor.workers.processes import forget_children, raise_file_limit, waited_for
 
 PRIVATE_IDLE_EXIT_S = 900.0
 _STDERR_FD = 2
+_FAREWELL_S = 1.0
 _SWITCH_INTERVAL_S = 0.0005
 _OF_THE_UNIT = "the socket is systemd's: SocketMode= and SocketGroup= of its unit count, not those of [access]"
 
@@ -115,11 +117,12 @@ async def _serve(setup: Setup, *, say_ready: bool) -> None:
 
 
 def _leave_nothing_behind() -> None:
-    """End the processes that would end by themselves, a moment after us: systemd would count that as left behind."""
+    """End the processes that would end a moment after us: systemd would count them as left behind."""
     for pid in waited_for():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     forget_children()
+    await_children(_FAREWELL_S)
 
 
 def _socket_path(options: DaemonOptions, adopted: socket.socket | None) -> Path:

@@ -139,11 +139,11 @@ class ServiceMachine:
         return task
 
     def start_slow(self, user: str, name: str) -> tuple[int, str]:
-        """Queue a file that takes a minute, but for `finish`, and wait until a part of it is on disk for good.
+        """Queue a file that takes half a minute, but for `finish`, and wait until a part of it is on disk for good.
 
         Returns the task's number and the digest that the file must have.
         """
-        digest = self.serve(name, 6_000_000)
+        digest = self.serve(name, 3_000_000)
         task_id = self.add(user, "--connections", "1", "--limit-rate", "100k", f"{WEB}/{name}")
 
         def is_under_way() -> bool:

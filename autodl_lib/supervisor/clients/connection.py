@@ -23,7 +23,7 @@ from autodl_lib.contract.replies.greeting import Greeting
 from autodl_lib.contract.task import Task
 from autodl_lib.privilege.peer import Peer
 from autodl_lib.supervisor.clients.access import Caller
-from autodl_lib.supervisor.clients.dispatch import Dispatcher, error_reply
+from autodl_lib.supervisor.clients.dispatch import Dispatcher, error_reply, no_memory
 from autodl_lib.supervisor.clients.fair_turns import HEAVY, LIGHT
 from autodl_lib.supervisor.clients.watchers import Subscription
 
@@ -101,10 +101,14 @@ class Connection(asyncio.Protocol):
         self._line_timer = self._loop.call_later(LINE_TIMEOUT_S, self._cut_half_open)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        self._split()
+        try:
+            self._buffer += data
+            self._split()
+        except MemoryError:
+            self._refuse(no_memory("what a client sends"))
+            return
         if len(self._buffer) >= MAX_LINE_BYTES and b"\n" not in self._buffer[:MAX_LINE_BYTES]:
-            self._refuse_long_line()
+            self._refuse(LineTooLong(f"a line may have at most {MAX_LINE_BYTES} bytes"))
         self._pump()
         turns = self._owner.dispatcher.service.turns
         cost = LIGHT if len(data) <= LONG_LINE_BYTES else HEAVY // 2
@@ -329,9 +333,9 @@ class Connection(asyncio.Protocol):
             self._reading = True
             self._watch_line()
 
-    def _refuse_long_line(self) -> None:
+    def _refuse(self, error: AutodlError) -> None:
         self._buffer.clear()
-        self._send(error_reply(None, LineTooLong(f"a line may have at most {MAX_LINE_BYTES} bytes")))
+        self._send(error_reply(None, error))
         self.close()
 
     def _send(self, data: bytes) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from autodl_lib.contract.codec import dumps
-from autodl_lib.contract.errors import AutodlError, InternalError, NotAllowed, ShuttingDown
+from autodl_lib.contract.errors import AutodlError, Busy, InternalError, NotAllowed, ShuttingDown
 from autodl_lib.contract.request_lines import RequestRefused, RpcId, decode_request
 from autodl_lib.contract.requests.registry import Request
 from autodl_lib.contract.requests.terms import Access
@@ -63,6 +63,8 @@ class Dispatcher:
             rpc_id, request = decode_request(line)
         except RequestRefused as refusal:
             return Started(loop.create_task(_done(error_reply(refusal.rpc_id, refusal.error))), changes=False)
+        except MemoryError:
+            return Started(loop.create_task(_done(error_reply(None, no_memory("a request")))), changes=False)
         wait_for = frozenset[asyncio.Task[bytes]]() if request.changes else changes
         reply = loop.create_task(self._answer(rpc_id, request, caller, stream, wait_for))
         return Started(reply, changes=request.changes)
@@ -97,9 +99,17 @@ class Dispatcher:
             if isinstance(error, InternalError):
                 logger.error("%s failed: %s", request.method, error, exc_info=error, extra={"event": "defect"})
             return error_reply(rpc_id, error)
+        except MemoryError:
+            return error_reply(rpc_id, no_memory(request.method))
         except Exception:
             logger.exception("internal error in %s", request.method, extra={"event": "defect"})
             return error_reply(rpc_id, InternalError("internal error; the daemon's log has the details"))
+
+
+def no_memory(what: str) -> Busy:
+    """Log that the machine has no memory left for something, and return what its caller is told."""
+    logger.error("there is no memory left for %s", what, extra={"event": "no_memory"})
+    return Busy("the daemon has no memory left for this; ask for less, or again later")
 
 
 def error_reply(rpc_id: RpcId | None, error: AutodlError) -> bytes:

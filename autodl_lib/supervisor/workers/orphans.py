@@ -48,6 +48,14 @@ def end_orphans(known: Collection[int], waited_for: Collection[int]) -> list[int
     return ended
 
 
+def await_children(timeout_s: float) -> None:
+    """Wait until no child is left, nor what children leave to us when they end; for so long at most."""
+    until_mono = time.monotonic() + timeout_s
+    while (left := _children()) and time.monotonic() < until_mono:
+        if not [pid for pid in left if _reaped(pid)]:
+            time.sleep(_ROUND_S)
+
+
 def _reaped(pid: int) -> bool:
     """Wait for a child if it has ended; its pid is nobody else's until then."""
     try:
