@@ -341,7 +341,7 @@ class Runner:
                 continue
             by_place.setdefault((left.uid, pool.folder_of(left.dir)), []).append(left)
         for place, group in by_place.items():
-            mine = [view.key for view in views if (view.uid, view.folder) == place and pool.is_live(view.key)]
+            mine = [view.key for view in views if (view.uid, view.folder) == place and pool.roster.is_useful(view.key)]
             if mine:
                 pool.discard(group, mine[0])
             elif places > 0:

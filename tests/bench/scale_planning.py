@@ -41,9 +41,6 @@ class _Pool(Pool):
     def views(self) -> tuple[tuple[WorkerView, ...], int]:
         return self._pictured, 0
 
-    def is_live(self, _: str) -> bool:
-        return True
-
     def assign(self, *_: Any) -> None:
         self.handed_out += 1
 

@@ -78,4 +78,5 @@ def test_a_daemon_whose_worker_hangs_stops_in_time_and_its_next_start_goes_on(
     disk.thaw()
     task = daemon.settle([task_id])[task_id]
     assert digest(Path(task["dest"])) == one.sha256
-    assert nginx.fetches("stopped.bin")[-1].status == 206
+    # The hanging worker's own request may be logged after that of the next one.
+    assert 206 in [fetch.status for fetch in nginx.fetches("stopped.bin")]

@@ -93,7 +93,7 @@ def _why_waiting(call: Call, task: Task) -> str:
         return reason
     before = _waiting_before(call, task)
     ahead = f"{before} of your tasks come before it" if before else "it is the next of your tasks"
-    if call.service.pool.busy_num < call.service.runner.max_tasks_num:
+    if call.service.pool.roster.busy_num < call.service.runner.max_tasks_num:
         return f"It is about to start: {ahead}."
     if call.caller.is_admin:
         running = call.service.store.counters.of(None)[TaskState.DOWNLOADING]
@@ -111,7 +111,7 @@ def _own_limit(call: Call, task: Task) -> str | None:
     """Say which limit of its owner keeps a task waiting, None where none does."""
     limits = call.service.users.of(task.uid)
     before = _waiting_before(call, task)
-    busy = call.service.pool.busy_of(task.uid)
+    busy = call.service.pool.roster.busy_of(task.uid)
     if limits.running and busy >= limits.running:
         return (
             f"It waits for one of your tasks to end: {busy} are running, and {limits.running} are the most"

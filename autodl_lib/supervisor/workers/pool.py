@@ -20,7 +20,6 @@ from typing import Protocol
 
 from autodl_lib.contract.settings import TransferSection, WorkerSection
 from autodl_lib.contract.states import TaskEvent
-from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.contract.worker_messages import Configure, Discard, Grant, Halt, Progress, Publish, Retire
 from autodl_lib.contract.worker_states import LeasePhase, WorkerState
 from autodl_lib.privilege.first_code import WorkerStart
@@ -31,21 +30,19 @@ from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
 from autodl_lib.supervisor.workers.admission import Admitted, admit
 from autodl_lib.supervisor.workers.allotments import Allotments, Orders
 from autodl_lib.supervisor.workers.assignments import download, lease_of, obeyed, removal
+from autodl_lib.supervisor.workers.deadlines import ASKED_IN_VAIN, Deadlines, kill_silent
 from autodl_lib.supervisor.workers.hanging import Hanging
 from autodl_lib.supervisor.workers.leases import Leases
 from autodl_lib.supervisor.workers.losses import Loss, losses_of, reason_of
 from autodl_lib.supervisor.workers.queue_link import QueueLink
+from autodl_lib.supervisor.workers.roster import Roster
 from autodl_lib.supervisor.workers.starter import Starter
-from autodl_lib.supervisor.workers.worker_handle import QUICK_PACE_S, UNKNOWN_PACE_S, Lease, Worker
+from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
 
 IDLE_TIMEOUT_S = 15.0
-HALT_TIMEOUT_S = 8.0
-GRANT_TIMEOUT_S = 10.0
 START_RETRY_S = 0.5
 KILL_TIMEOUT_S = 1.0
-BIND_TIMEOUT_S = 60.0
 CHECK_INTERVAL_S = 15.0
-ASKED_IN_VAIN = 4
 RATE_INTERVAL_S = 1.0
 
 _DISCARDS = frozenset({TaskEvent.CANCEL, TaskEvent.CLEAR})
@@ -75,10 +72,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._starter = Starter()
         self._link = QueueLink(self._starter, self._take, self._queue_restarted)
-        self._workers: dict[str, Worker] = {}
-        self._starting: dict[str, Lease] = {}
         self._early: dict[str, list[str]] = {}
-        self._paces: dict[Uid, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.leases = Leases()
         self.hanging = Hanging(self._found_hanging)
@@ -91,41 +85,15 @@ class Pool:
         self._rate_timer: asyncio.TimerHandle | None = None
         self.worker_settings = WorkerSection()
         self.allotments = Allotments(limits, self.leases.speed_of)
+        self.roster = Roster(self.allotments.hosts.hosts_of)
+        self._deadlines = Deadlines(self.allotments.hosts.is_awaited)
         self.configure(settings)
 
     # --- what the scheduler sees ---
 
     def views(self) -> tuple[tuple[WorkerView, ...], int]:
         """Return the workers that can take work, those still starting included, and how many are leaving."""
-        views = [
-            WorkerView(
-                key=worker.key,
-                uid=worker.uid,
-                load=len(worker.leases),
-                room=worker.room,
-                hosts=self.allotments.hosts.hosts_of(worker.key),
-                folder=worker.folder,
-                is_quick=worker.is_quick,
-                is_fresh=worker.is_fresh,
-            )
-            for worker in self._workers.values()
-            if not worker.retiring and not worker.is_killed
-        ]
-        views += [
-            WorkerView(
-                key=key,
-                uid=lease.uid,
-                load=1,
-                room=1,
-                hosts=self.allotments.hosts.hosts_of(key),
-                folder=lease.folder,
-                is_quick=self._paces.get(lease.uid, UNKNOWN_PACE_S) <= QUICK_PACE_S,
-                is_fresh=True,
-            )
-            for key, lease in self._starting.items()
-        ]
-        gone = [worker for worker in self._workers.values() if worker.retiring or worker.is_killed]
-        return tuple(views), len(gone) - len(self.hanging)
+        return self.roster.views(), self.roster.leaving_num() - len(self.hanging)
 
     def folder_of(self, path: str) -> str:
         """Return what a worker must serve to be given a task that saves to `path`; "" where any worker serves all."""
@@ -136,26 +104,11 @@ class Pool:
         """Whether new work can be handed out."""
         return self._link.up.is_set() and not self._closing
 
-    def is_live(self, worker_key: str) -> bool:
-        """Return whether a worker has started and may be given work."""
-        worker = self._workers.get(worker_key)
-        return worker is not None and not worker.retiring and not worker.is_killed
-
-    @property
-    def busy_num(self) -> int:
-        """How many workers have work, or are starting for some."""
-        return sum(1 for worker in self._workers.values() if worker.leases) + len(self._starting)
-
-    def busy_of(self, uid: Uid) -> int:
-        """Return how many of them are a user's."""
-        busy = sum(1 for worker in self._workers.values() if worker.leases and worker.uid == uid)
-        return busy + sum(1 for lease in self._starting.values() if lease.uid == uid)
-
     # --- orders ---
 
     def assign(self, worker_key: str, spec: TaskSpec) -> None:
         """Hand a task to a live worker of its owner and folder, with the next `share`."""
-        worker = self._workers[worker_key]
+        worker = self.roster.live[worker_key]
         lease = lease_of(spec, self._settings, worker.folder)
         self._give(worker, lease)
         self.allotments.add(lease, worker_key)
@@ -185,7 +138,7 @@ class Pool:
             if worker is not None:
                 worker.send(order)
                 if isinstance(order, Grant):
-                    self._loop.call_later(GRANT_TIMEOUT_S, self._kill_if_unanswered, worker, lease, lease.grants)
+                    self._deadlines.to_answer_grant(worker, lease)
 
     def discard(self, leftovers: list[Leftover], worker_key: str | None) -> None:
         """Have part files of a user's settled tasks in a folder removed, by its worker or a new one."""
@@ -194,8 +147,8 @@ class Pool:
             if worker_key is None:
                 self._spawn(lease, order)
                 return
-            self._give(self._workers[worker_key], lease)
-            self._workers[worker_key].send(order)
+            self._give(self.roster.live[worker_key], lease)
+            self.roster.live[worker_key].send(order)
 
     def publish(self, leases: list[Lease]) -> None:
         """Let workers publish: what makes it safe is on disk."""
@@ -213,15 +166,15 @@ class Pool:
         if worker is None:
             return  # it is still starting: the order follows its assignment
         worker.send(Halt(lease=lease.id, discard=outcome in _DISCARDS))
-        self._loop.call_later(HALT_TIMEOUT_S, self._kill_if_held, worker, lease)
+        self._deadlines.to_let_go(worker, lease)
 
     def retire(self, worker_key: str) -> None:
         """Let a worker go."""
-        worker = self._workers.get(worker_key)
+        worker = self.roster.live.get(worker_key)
         if worker is not None and not worker.retiring:
             worker.retiring = True
             worker.send(Retire())
-            self._loop.call_later(HALT_TIMEOUT_S, self._kill_if_alive, worker)
+            self._deadlines.to_leave(worker)
 
     def end_lease(self, lease: Lease) -> None:
         """Forget a lease: what ended it is on disk."""
@@ -240,7 +193,7 @@ class Pool:
         self._settings = settings
         self.allotments.hosts.configure(settings.connections_per_host, settings.connections)
         self.allotments.rates.limits_changed()
-        for worker in self._workers.values():
+        for worker in self.roster.live.values():
             worker.send(Configure(settings=obeyed(settings)))
 
     # --- life ---
@@ -252,7 +205,7 @@ class Pool:
             await asyncio.sleep(min(CHECK_INTERVAL_S, self.worker_settings.answer_timeout_s / ASKED_IN_VAIN))
             if self.leases:
                 await self._link.check()
-                self._kill_silent()
+                kill_silent(self.roster.live.values())
                 await self._starter.end_orphans()
             else:
                 self._working.clear()
@@ -275,7 +228,7 @@ class Pool:
     async def close(self, timeout_s: float) -> None:
         """Have all workers save their parts and end; kill what is left after `timeout_s` seconds."""
         self.stop_restarting()
-        for key in list(self._workers):
+        for key in list(self.roster.live):
             self.retire(key)
         self._empty.clear()
         self._note_empty()
@@ -298,7 +251,7 @@ class Pool:
 
     def kill_all(self) -> None:
         """Kill every worker at once."""
-        for worker in self._workers.values():
+        for worker in self.roster.live.values():
             worker.kill()
 
     # --- inside ---
@@ -323,7 +276,7 @@ class Pool:
     def _spawn(self, lease: Lease, work: TaskSpec | Discard) -> str:
         """Start a worker with its first work; return its key."""
         key = secrets.token_hex(8)
-        self._starting[key] = lease
+        self.roster.starting[key] = lease
         self.leases.put(lease, None)
         self._run(self._start_worker(key, lease, work))
         return key
@@ -344,18 +297,16 @@ class Pool:
             why = str(error) or type(error).__name__
             logger.error("can't start a worker: %s", why, extra={"event": "worker_start_failed"})
             await asyncio.sleep(START_RETRY_S)
-            del self._starting[key]
+            del self.roster.starting[key]
             self._note_empty()
             self._early.pop(key, None)
             await self._listener.lost([Loss(lease=lease, blamed=False, no_account=False, reason="no worker started")])
             self._listener.changed()
             return
-        del self._starting[key]
         worker = Worker(key, lease, process, orders, pidfd)
-        worker.pace_s = self._paces.get(worker.uid, UNKNOWN_PACE_S)  # until it shows its own
-        self._workers[key] = worker
+        self.roster.add(worker)
         worker.on_exit(lambda: self._ended(worker), killed=lambda: self.hanging.killed(worker))
-        self._loop.call_later(BIND_TIMEOUT_S, self._kill_if_unbound, worker)
+        self._deadlines.to_report_for_duty(worker)
         worker.send(Configure(settings=obeyed(self._settings)))
         if lease.phase is not LeasePhase.ENDED:
             self._give(worker, lease)
@@ -371,14 +322,14 @@ class Pool:
 
     async def _take(self, texts: list[str]) -> None:
         """Decode and check what was drained, and pass it on."""
-        admission = admit(self._workers, texts)
+        admission = admit(self.roster.live, texts)
         for key, text in admission.unknown:
-            if key in self._starting:  # it was quicker than the news that it has started
+            if key in self.roster.starting:  # it was quicker than the news that it has started
                 self._early.setdefault(key, []).append(text)
         for worker, why in admission.distrusted:
             self.distrust(worker, why)
         for item in admission.reports:
-            self._paces[item.lease.uid] = item.worker.pace_s
+            self.roster.learn_pace(item.worker)
             if isinstance(item.report, Progress):
                 self.leases.live[item.lease.task_id] = item.report
                 continue
@@ -414,7 +365,7 @@ class Pool:
 
     async def _lose(self, worker: Worker, was_retiring: bool) -> None:
         await self._link.settle()
-        del self._workers[worker.key]
+        del self.roster.live[worker.key]
         status = await self._starter.exit_status(worker.process)
         await self._starter.end_orphans()
         was_bound = worker.state is not WorkerState.SPAWNED
@@ -435,7 +386,7 @@ class Pool:
         self._listener.changed()
 
     def _note_empty(self) -> None:
-        if not self._starting and all(key in self.hanging for key in self._workers):
+        if not self.roster.starting and all(key in self.hanging for key in self.roster.live):
             self._empty.set()
 
     def _found_hanging(self) -> None:
@@ -445,40 +396,9 @@ class Pool:
     def _queue_restarted(self) -> None:
         """The report queue died, or is there again: workers of the old one can't report, and go."""
         if not self._link.up.is_set():
-            for key in list(self._workers):
+            for key in list(self.roster.live):
                 self.retire(key)
         self._listener.changed()
-
-    def _kill_if_held(self, worker: Worker, lease: Lease) -> None:
-        if lease.id in worker.leases:
-            self._kill(worker, f"does not let go of task {lease.task_id}", lease.task_id)
-
-    def _kill_if_unanswered(self, worker: Worker, lease: Lease, grants: int) -> None:
-        """Others may wait for the connections that a lower grant takes away."""
-        if lease.grants == grants and lease.id in worker.leases and self.allotments.hosts.is_awaited(lease.id):
-            self._kill(worker, f"does not answer a grant for task {lease.task_id}", lease.task_id)
-
-    def _kill_silent(self) -> None:
-        """Kill workers that have work and are stopped or hang: counted, not timed, since we may be stopped too."""
-        for worker in self._workers.values():
-            if worker.state is WorkerState.BUSY and worker.ask() >= ASKED_IN_VAIN:
-                self._kill(worker, "does not answer", None)
-
-    @staticmethod
-    def _kill(worker: Worker, why: str, task_id: TaskId | None) -> None:
-        if worker.is_killed:
-            return
-        extra = {"event": "worker_killed", "uid": worker.uid, "task_id": task_id}
-        logger.warning("worker %d of uid %d %s and is killed", worker.pid, worker.uid, why, extra=extra)
-        worker.kill()
-
-    def _kill_if_unbound(self, worker: Worker) -> None:
-        if worker.state is WorkerState.SPAWNED:
-            worker.kill()
-
-    def _kill_if_alive(self, worker: Worker) -> None:
-        if worker.state is not WorkerState.RETIRED:
-            worker.kill()
 
     def _run(self, work: Awaitable[None]) -> None:
         async def run() -> None:

@@ -125,6 +125,11 @@ class Worker:
         return self.pace_s <= QUICK_PACE_S and not is_busy_long
 
     @property
+    def is_going(self) -> bool:
+        """Whether it was told to go, or killed."""
+        return self.retiring or self.is_killed
+
+    @property
     def is_fresh(self) -> bool:
         """Whether it was started only just now."""
         return time.monotonic() < self._started_mono + FRESH_S
