@@ -60,6 +60,7 @@ class Backlog:
         self._current: Session | None = None
         self._awaiting: dict[str, Session] = {}
         self._published: list[Session] = []
+        self._umask: int | None = None
         # Each holds a descriptor.
         self._most_awaiting = min(MOST_AWAITING, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
@@ -101,7 +102,7 @@ class Backlog:
         while self._current is None and self._waiting and len(self._awaiting) < self._most_awaiting:
             session = self._waiting.popleft()
             self._current = session
-            os.umask(_umask_of(session.assign))  # only the current one makes files and folders
+            self._set_umask(_umask_of(session.assign))  # only the current one makes files and folders
             session.begin()
             self._settle(session)
             if self._facilities.folders.has_moved:
@@ -137,6 +138,11 @@ class Backlog:
         """Save what is worth it, at once; nobody listens any more."""
         for session in self._all():
             session.leave()
+
+    def _set_umask(self, umask: int) -> None:
+        if umask != self._umask:
+            os.umask(umask)
+            self._umask = umask
 
     def _take(self, order: Assign) -> None:
         session = Session(order, self._facilities)

@@ -85,7 +85,7 @@ class Fetching:
 
         Raises: TaskFailed.
         """
-        self._start(replace(self._job(), newer_than=newer_than if self._holding.part is None else None), record)
+        self._start(self._job(newer_than if self._holding.part is None else None), record)
 
     def begin_again(self, again: FetchAgain) -> None:
         """Fetch again what a check found wrong.
@@ -219,7 +219,7 @@ class Fetching:
         else:
             transfer.start()
 
-    def _job(self) -> Job:
+    def _job(self, newer_than: str | None = None) -> Job:
         assign = self._assign
         return Job(
             urls=(assign.url, *assign.options.mirrors),
@@ -228,6 +228,7 @@ class Fetching:
             limit_rate_bps=assign.limit_rate_bps,
             settings=self._settings,
             options=assign.options,
+            newer_than=newer_than,
         )
 
     def _reserve(self, part: PartFile, accepted: Accept) -> None:

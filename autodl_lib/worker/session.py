@@ -220,7 +220,8 @@ class Session:
 
     def _complete(self) -> None:
         holding, size = self._held(), self._fetched_by().bytes_done()
-        holding.version = replace(holding.version, size=size)
+        if holding.version.size != size:
+            holding.version = replace(holding.version, size=size)
         complaint = self._checks.size_complaint(size)
         if complaint is not None:
             self._reject(complaint)

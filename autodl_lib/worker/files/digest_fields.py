@@ -33,6 +33,8 @@ def expected_digests(fields: Mapping[str, str], *, whole: bool, encoded: bool) -
     of its own content says nothing of the file; `encoded`: it has a Content-Encoding, after which only the fields of
     RFC 9530 are believed: programs that send the older ones often know the file before a proxy packs it.
     """
+    if fields.keys().isdisjoint(DIGEST_FIELDS):
+        return ()
     found = list(_of_dictionary(fields.get("repr-digest", "")))
     if whole:
         found += _of_dictionary(fields.get("content-digest", ""))

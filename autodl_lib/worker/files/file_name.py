@@ -30,8 +30,8 @@ _DOUBLE_EXTENSIONS = (".tar.gz", ".tar.xz", ".tar.bz2", ".tar.zst")
 
 def name_from_response(url: str, head: ResponseHead | None) -> str:
     """Choose the final name when the user gave none."""
-    if head is not None:
-        proposed = proposed_name(head.fields.get("content-disposition", ""))
+    if head is not None and "content-disposition" in head.fields:
+        proposed = proposed_name(head.fields["content-disposition"])
         safe = sanitise(proposed, server_given=True) if proposed else ""
         if safe:
             return safe

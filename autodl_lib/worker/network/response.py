@@ -13,6 +13,7 @@ import re
 import time
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import lru_cache
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.verdicts import Verdict, http_verdict
@@ -70,6 +71,8 @@ class HeadReader:
         """Whether a redirect led to FTP, whose replies come as lines, too."""
         self._lines: list[bytes] = []
         self._locations: list[str] = []
+        self._parsed: tuple[int, ResponseHead] | None = None
+        """What `head` returned last, and how many bytes had come then."""
 
     def reset(self) -> None:
         """Begin anew, for another request."""
@@ -77,6 +80,7 @@ class HeadReader:
         self.has_left_http = False
         self._lines = []
         self._locations = []
+        self._parsed = None
 
     def feed(self, line: bytes) -> int | None:
         """Take one line, as libcurl's callback; 0, which ends the request, when the server sends too much of this."""
@@ -94,7 +98,9 @@ class HeadReader:
 
     def head(self) -> ResponseHead:
         """Parse what has come of the last response."""
-        return _parse_head(self._lines, self._locations)
+        if self._parsed is None or self._parsed[0] != self.size_bytes:
+            self._parsed = self.size_bytes, _parse_head(self._lines, self._locations)
+        return self._parsed[1]
 
     def _keep_location(self) -> None:
         left = _parse_head(self._lines, [])
@@ -117,13 +123,19 @@ def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
         head.reason = "".join([c for c in words[2] if " " <= c <= "~"])[:_MAX_REASON_LENGTH]
     for line in lines:
         name, _, value = line.partition(b":")
-        known = _USED.get(name.strip().lower())
+        known = _known_name(name)
         if known is not None:
             decoded = _decode_value(value.strip())
             if known == "content-length" and head.fields.get(known, decoded) != decoded:
                 head.is_contradictory = True
             head.fields[known] = decoded
     return head
+
+
+@lru_cache(maxsize=256)
+def _known_name(name: bytes) -> str | None:
+    """Return a field's name as _USED has it, None for one that nobody here uses."""
+    return _USED.get(name.strip().lower())
 
 
 def _decode_value(value: bytes) -> str:

@@ -8,6 +8,7 @@ lowered, until they are closed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.response import Agreement, RemoteVersion
@@ -26,9 +27,6 @@ class Source:
     def __init__(self, index: int, url: str, granted: int) -> None:
         self.index = index
         self.url = url
-        self.host, port = host_and_port(url)
-        self.host_key = f"{self.host}:{port}"
-        """What grants are counted by: a mirror may be on the URL's own host."""
         self.granted = granted
         self.connections = 0
         """How many are at work now."""
@@ -43,6 +41,16 @@ class Source:
         self.is_http = url[:4].lower() == "http"
         self._failures = 0
         self._rest_until_mono = 0.0
+
+    @cached_property
+    def host(self) -> str:
+        """The host's name, for messages."""
+        return host_and_port(self.url)[0]
+
+    @cached_property
+    def host_key(self) -> str:
+        """What grants are counted by: a mirror may be on the URL's own host."""
+        return ":".join(host_and_port(self.url))
 
     def is_willing(self, now: float) -> bool:
         """Tell whether a further connection would get a range, as far as is known."""
@@ -79,6 +87,9 @@ class Sources:
 
     def opening(self) -> Source | None:
         """Return the source to begin with: the preferred one, or the next that is granted and not given up."""
+        preferred = self.all[self._preferred]
+        if preferred.failure is None and preferred.granted > 0:
+            return preferred
         turned = self.all[self._preferred :] + self.all[: self._preferred]
         return next((source for source in turned if source.failure is None and source.granted > 0), None)
 
