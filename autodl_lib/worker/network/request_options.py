@@ -11,6 +11,7 @@ Known limits: HTTP headers of the task go to the hosts of a redirect too, except
 
 from __future__ import annotations
 
+import contextlib
 import encodings.idna  # noqa: F401  (imported before the worker loses the right to read Python's folders)
 import ipaddress
 import unicodedata  # noqa: F401  (as above: urllib.parse imports it for a host name that is not ASCII)
@@ -30,9 +31,8 @@ from autodl_lib.worker.network.tls_options import Settings, ftp_tls_settings, ss
 from autodl_lib.worker.network.verdicts import TaskFailed
 
 BUFFER_BYTES = 512 * 1024
-READS_AT_ONCE = 100
-"""How often libcurl (7.88) reads in one step before it looks at the rate limit again."""
-_LEAST_BUFFER_BYTES = 1024
+_LEAST_BUFFER_BYTES = 64 * 1024
+_BUFFERED_S = 0.125
 _KEEPALIVE_S = 30
 
 _REDIRECT_PROTOCOLS = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS | pycurl.PROTO_FTP | pycurl.PROTO_FTPS
@@ -57,7 +57,7 @@ _IP_VERSIONS = {IpVersion.IPV4: pycurl.IPRESOLVE_V4, IpVersion.IPV6: pycurl.IPRE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request. `resume_from` is for FTP and SFTP only; HTTP asks by header."""
+    """One request. `resume_from` is for FTP and SFTP only; HTTP asks by header. The limit is kept by the throttle."""
 
     url: bytes
     headers: tuple[bytes, ...]
@@ -100,6 +100,16 @@ def encode_headers(headers: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple([header.encode() for header in headers])
 
 
+def initialise_libcurl() -> None:
+    """Have libcurl and its TLS library set themselves up, as they would with the first request; no request is made."""
+    with contextlib.suppress(pycurl.error):
+        multi, easy = pycurl.CurlMulti(), new_handle()
+        multi.add_handle(easy)
+        multi.remove_handle(easy)
+        easy.close()
+        multi.close()
+
+
 def new_handle() -> pycurl.Curl:
     """Return an easy handle with the options that are the same for every request."""
     easy = pycurl.Curl()
@@ -131,7 +141,6 @@ def set_options(easy: pycurl.Curl, request: Request, before: Request | None) -> 
     if before is None or before.resume_from != request.resume_from:
         easy.setopt(pycurl.RESUME_FROM_LARGE, request.resume_from)
     if before is None or before.limit_rate_bps != request.limit_rate_bps:
-        easy.setopt(pycurl.MAX_RECV_SPEED_LARGE, request.limit_rate_bps)
         easy.setopt(pycurl.BUFFERSIZE, buffer_bytes(request.limit_rate_bps))
     if before is None or before.settings != request.settings:
         settings = request.settings
@@ -142,10 +151,10 @@ def set_options(easy: pycurl.Curl, request: Request, before: Request | None) -> 
 
 
 def buffer_bytes(limit_rate_bps: int) -> int:
-    """Return how much libcurl may read at once: less under a rate limit, or it would come in gusts."""
+    """Return how much libcurl may read at once: under a rate limit less, since it lies in memory until its turn."""
     if limit_rate_bps == 0:
         return BUFFER_BYTES
-    return min(BUFFER_BYTES, max(_LEAST_BUFFER_BYTES, limit_rate_bps // READS_AT_ONCE))
+    return min(BUFFER_BYTES, max(_LEAST_BUFFER_BYTES, round(limit_rate_bps * _BUFFERED_S)))
 
 
 def _chosen(request: Request, before: Request | None) -> Settings:

@@ -94,7 +94,7 @@ def request_for(job: Job, source: Source, asked: ResumePoint | None, validator: 
         url=encode_url(source.url),
         headers=encode_headers((*headers, *lines)),
         resume_from=asked.offset if asked is not None and not source.is_http else 0,
-        limit_rate_bps=0,  # see throttle
+        limit_rate_bps=job.limit_rate_bps,
         settings=job.settings,
         options=options,
     )
