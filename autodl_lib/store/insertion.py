@@ -7,9 +7,12 @@ wait there for the loop.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 import time
+from collections.abc import Iterable
+from operator import attrgetter
 
 from autodl_lib.contract.states import TaskState, Want
 from autodl_lib.contract.task import TaskId
@@ -18,6 +21,25 @@ from autodl_lib.store.rows import Actor, Moved, NewTasks, columns_of, options_to
 from autodl_lib.store.statements import SQL
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
+
+
+_SHARED = attrgetter(*[field.name for field in dataclasses.fields(NewTasks) if field.name not in ("urls", "hosts")])
+"""What the tasks of one lot have in common."""
+
+
+def is_like(lot: NewTasks, other: NewTasks) -> bool:
+    """Tell whether the tasks of two lots differ in their URLs alone."""
+    return bool(_SHARED(lot) == _SHARED(other))
+
+
+def together(lots: Iterable[NewTasks]) -> NewTasks:
+    """Return one lot of the tasks of several that are like each other."""
+    first, *more = lots
+    if not more:
+        return first
+    urls = [url for lot in (first, *more) for url in lot.urls]
+    hosts = [host for lot in (first, *more) for host in lot.hosts]
+    return dataclasses.replace(first, urls=tuple(urls), hosts=tuple(hosts))
 
 
 def insert_tasks(connection: sqlite3.Connection, numbering: Numbering, lot: NewTasks, actor: Actor | None) -> Moved:

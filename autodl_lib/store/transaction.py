@@ -10,13 +10,14 @@ import json
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from autodl_lib.contract.errors import NoSuchTask, WrongState
 from autodl_lib.contract.states import TaskEvent, TaskState, Want
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.store.insertion import insert_tasks
+from autodl_lib.store.insertion import insert_tasks, is_like, together
 from autodl_lib.store.moving import finish_tasks, move_task, move_tasks
 from autodl_lib.store.numbering import Numbering
 from autodl_lib.store.rows import (
@@ -37,6 +38,19 @@ from autodl_lib.store.statements import SQL
 
 RESPONSE_WINDOW_S = 600
 RESPONSE_BUCKET_S = 5
+MOST_TOGETHER = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Insertion:
+    """A job that queues tasks: those that come one after the other are one for the database."""
+
+    lot: NewTasks
+    actor: Actor | None
+
+    def __call__(self, transaction: Transaction) -> list[TaskId]:
+        """Queue the tasks by themselves."""
+        return transaction.insert([self.lot], self.actor)
 
 
 class Transaction:
@@ -55,6 +69,16 @@ class Transaction:
             self.moved.append(moved)
             ids += moved.ids
         return ids
+
+    def insert_together(self, insertions: Sequence[Insertion]) -> list[list[TaskId]]:
+        """Queue tasks of several jobs, as `insert` would one after the other; return the numbers of each."""
+        numbers: list[list[TaskId]] = []
+        for alike in _alike(insertions):
+            ids = self.insert([together(job.lot for job in alike)], alike[0].actor)
+            for job in alike:
+                numbers.append(ids[: len(job.lot.urls)])
+                del ids[: len(job.lot.urls)]
+        return numbers
 
     def state_of(self, task_id: TaskId, viewer: Uid | None) -> TaskState:
         """Return a task's state; `viewer` is the uid that asks, None for an administrator.
@@ -273,3 +297,17 @@ class Transaction:
     def lift_hold(self, uid: Uid) -> None:
         """Let a user's queue run again."""
         self._connection.execute(SQL["lift_hold"], (uid,))
+
+
+def _alike(insertions: Sequence[Insertion]) -> Iterator[list[Insertion]]:
+    """Yield jobs that follow each other and differ in their URLs alone, in lots of MOST_TOGETHER tasks or one job."""
+    lot: list[Insertion] = []
+    tasks_num = 0
+    for job in insertions:
+        tasks_num += len(job.lot.urls)
+        if lot and (tasks_num > MOST_TOGETHER or job.actor != lot[0].actor or not is_like(job.lot, lot[0].lot)):
+            yield lot
+            lot, tasks_num = [], len(job.lot.urls)
+        lot.append(job)
+    if lot:
+        yield lot

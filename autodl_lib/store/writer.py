@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import queue
@@ -25,7 +26,7 @@ from autodl_lib.contract.errors import AutodlError, InternalError, StoreUnusable
 from autodl_lib.store.database import is_hopeless, refusal_of
 from autodl_lib.store.numbering import Numbering
 from autodl_lib.store.rows import Moved
-from autodl_lib.store.transaction import Transaction
+from autodl_lib.store.transaction import Insertion, Transaction
 
 _MAX_BATCH = 2000
 _REST_S = 1.0
@@ -40,6 +41,9 @@ T = TypeVar("T")
 class _Job:
     run: Callable[[Transaction], Any]
     future: asyncio.Future[Any]
+
+
+_Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +125,12 @@ class Writer:
         connection = self._connection
         transaction = Transaction(connection, self._numbering)
         changes = connection.total_changes
-        outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+        outcomes: list[_Outcome] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for job in batch:
-                outcomes.append(self._run(job, transaction))
+            for are_insertions, group in itertools.groupby(batch, lambda job: isinstance(job.run, Insertion)):
+                run = self._run_together if are_insertions else self._run_each
+                outcomes += run(list(group), transaction)
             if _place_of(self._path) != self._place:
                 raise FileNotFoundError(self._path)
             connection.execute("COMMIT")
@@ -166,7 +171,20 @@ class Writer:
         self._loop.call_soon_threadsafe(self._heed.broken, refusal)
         return refusal
 
-    def _run(self, job: _Job, transaction: Transaction) -> tuple[asyncio.Future[Any], Any, BaseException | None]:
+    def _run_together(self, jobs: list[_Job], transaction: Transaction) -> list[_Outcome]:
+        """Run insertions at once; where that fails, each by itself, so that it fails alone."""
+        insertions = [job.run for job in jobs if isinstance(job.run, Insertion)]
+        if len(jobs) > 1:
+            job = _Job(lambda transaction: transaction.insert_together(insertions), jobs[0].future)
+            _, numbers, failure = self._run(job, transaction)
+            if failure is None:
+                return [(job.future, ids, None) for job, ids in zip(jobs, numbers, strict=True)]
+        return self._run_each(jobs, transaction)
+
+    def _run_each(self, jobs: list[_Job], transaction: Transaction) -> list[_Outcome]:
+        return [self._run(job, transaction) for job in jobs]
+
+    def _run(self, job: _Job, transaction: Transaction) -> _Outcome:
         moved = len(transaction.moved)
         self._connection.execute("SAVEPOINT job")
         try:
@@ -188,9 +206,7 @@ class Writer:
         del transaction.moved[moved:]
         return job.future, None, failure
 
-    def _deliver(
-        self, outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]], moved: list[Moved]
-    ) -> None:
+    def _deliver(self, outcomes: list[_Outcome], moved: list[Moved]) -> None:
         try:
             if moved:
                 self._heed.committed(moved)

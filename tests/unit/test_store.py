@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from typing import Any
 import pytest
 from support.queues import all_tasks, new_task, new_tasks, open_store
 
-from autodl_lib.contract.errors import NoSuchTask, StoreUnusable, WrongState
+from autodl_lib.contract.errors import InternalError, NoSuchTask, StoreUnusable, WrongState
 from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want
 from autodl_lib.contract.task import TaskError, TaskId, Uid
 from autodl_lib.store.database import open_database
 from autodl_lib.store.rows import Change, Clearing, Finish
 from autodl_lib.store.statements import migrations
 from autodl_lib.store.store import Store
-from autodl_lib.store.transaction import Transaction
+from autodl_lib.store.transaction import Insertion, Transaction
 
 OLD = Path(__file__).parent.parent / "data" / "queue-v1.db"
 
@@ -63,6 +64,41 @@ def test_a_job_that_fails_changes_nothing_and_the_others_of_its_commit_stand(tmp
         assert last > 1
         assert [task.url for task in all_tasks(store)] == ["http://host/file"] * 2
         assert store.counters.of(None)[TaskState.ENQUEUED] == 2
+
+    with_store(tmp_path / "queue.db", work)
+
+
+@pytest.mark.parametrize("one_fails", [False, True])
+def test_tasks_that_are_added_at_the_same_time_are_as_if_added_one_after_the_other(
+    tmp_path: Path, one_fails: bool
+) -> None:
+    async def work(store: Store) -> None:
+        lots = [
+            new_task(url="http://host/a"),
+            new_tasks([("http://host/b", "host:80"), ("http://host/c", "host:80")]),
+            new_task(url="http://host/d", dir="/other"),
+            new_task(url="http://host/e", uid=Uid(1001), owner="bob"),
+            new_task(url="http://host/f"),
+        ]
+        if one_fails:
+            lots.insert(3, new_task(url="http://host/\ud800"))
+        # What is submitted while the thread is busy comes together.
+        are_submitted = threading.Event()
+        first = store.write(lambda _: are_submitted.wait())
+        futures = [store.write(Insertion(lot=lot, actor=None)) for lot in lots]
+        are_submitted.set()
+        await first
+        added = await asyncio.gather(*futures, return_exceptions=True)
+        if one_fails:
+            assert isinstance(added.pop(3), InternalError)
+            del lots[3]
+        urls = {task.id: (task.url, task.dir, task.uid) for task in all_tasks(store)}
+        assert [[urls[task_id] for task_id in ids] for ids in added] == [  # type: ignore[union-attr]
+            [(url, lot.dir, lot.uid) for url in lot.urls] for lot in lots
+        ]
+        numbers = [task_id for ids in added for task_id in ids]  # type: ignore[union-attr]
+        assert numbers == sorted(numbers)
+        assert store.counters.of(None)[TaskState.ENQUEUED] == len(numbers)
 
     with_store(tmp_path / "queue.db", work)
 

@@ -16,6 +16,7 @@ from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
 from autodl_lib.contract.urls import check_url
 from autodl_lib.store.rows import NewTasks, options_to_text
+from autodl_lib.store.transaction import Insertion
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.handlers.option_checks import check_label, check_options, check_path
 
@@ -62,10 +63,9 @@ async def _add(call: Call, request: Add, options: TransferOptions) -> Ids:
     if queued + len(hosts) > most:
         raise QueueFull(f"you have {queued} tasks queued, and {most} is the most: wait, or clear some")
     lot = _lot(call, request, options, hosts)
-    actor = call.caller.actor
     adding[call.caller.uid] += len(hosts)
     try:
-        ids = await call.service.store.write(lambda transaction: transaction.insert([lot], actor))
+        ids = await call.service.store.write(Insertion(lot=lot, actor=call.caller.actor))
     finally:
         adding[call.caller.uid] -= len(hosts)
     call.log_change("add", ids)
