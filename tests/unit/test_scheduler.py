@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.supervisor.scheduling.picture import (
+    Action,
     AssignTask,
     MakeRoom,
     RetireWorker,
@@ -392,6 +393,17 @@ def test_another_user_waits_for_no_worker_s_worth() -> None:
     other = UserQueue(uid=Uid(2), waiting=tasks(2, 1), served=0, running_limit=9)
     user = UserQueue(uid=Uid(1), waiting=two_folders(8).waiting, served=1, running_limit=9)
     assert plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(user, other))) == [RetireWorker(worker_key="a")]
+
+
+def test_workers_that_wait_in_old_folders_do_not_become_as_many_as_slots() -> None:
+    def with_idle(count: int) -> list[Action]:
+        idle = tuple(WorkerView(key=f"w{n}", uid=Uid(1), load=0, room=1, folder=f"/{n}") for n in range(count))
+        user = UserQueue(uid=Uid(1), waiting=two_folders(2).waiting, served=0, running_limit=99)
+        return plan(Snapshot(slots=99, workers=idle, leaving=0, users=(user,)))
+
+    retired = {count: [a for a in with_idle(count) if isinstance(a, RetireWorker)] for count in (8, 9, 40)}
+    assert {count: len(actions) for count, actions in retired.items()} == {8: 0, 9: 1, 40: 2}
+    assert retired[40][0] == RetireWorker(worker_key="w0"), "the oldest first"
 
 
 def test_small_files_of_one_folder_have_workers_enough_while_another_folder_gets_its_first() -> None:

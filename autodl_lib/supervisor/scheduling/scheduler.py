@@ -32,6 +32,9 @@ from autodl_lib.supervisor.scheduling.picture import (
     WorkerView,
 )
 
+MOST_IDLE = 8
+"""So many workers of a user stay, for a while, in folders that nothing waits for; with more folders, some go."""
+
 _Place = tuple[Uid, str]
 """A user and a folder: what workers are for."""
 
@@ -99,6 +102,7 @@ def plan(snapshot: Snapshot) -> list[Action]:
         _hand_ahead(board, lines)
     board.actions += [MakeRoom(host=host, tasks=count) for host, count in board.short.items() if count > 0]
     _shrink(board)
+    _clear_out(board, lines)
     return board.actions
 
 
@@ -312,3 +316,15 @@ def _shrink(board: _Board) -> None:
         while workers and retired < excess:
             board.actions.append(RetireWorker(worker_key=workers.pop().key))
             retired += 1
+
+
+def _clear_out(board: _Board, lines: dict[Uid, Line]) -> None:
+    """Where a user's workers are started in new folders, retire some in old ones, or they could become very many."""
+    started = Counter(action.uid for action in board.actions if isinstance(action, SpawnWorker))
+    unwanted: dict[Uid, list[WorkerView]] = {}
+    for (uid, folder), workers in board.idle.items():
+        if started[uid] and folder not in lines[uid].lanes:
+            unwanted.setdefault(uid, []).extend(workers)
+    for uid, workers in unwanted.items():
+        count = min(started[uid], len(workers) - MOST_IDLE)
+        board.actions += [RetireWorker(worker_key=worker.key) for worker in workers[: max(0, count)]]
