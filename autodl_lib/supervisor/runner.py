@@ -19,11 +19,12 @@ from autodl_lib.contract.states import TaskEvent, TaskState
 from autodl_lib.contract.task import Uid
 from autodl_lib.contract.worker_messages import Failed, Finished
 from autodl_lib.contract.worker_states import LeasePhase
-from autodl_lib.store.rows import Leftover, Moved, TaskSpec
+from autodl_lib.store.rows import Moved, TaskSpec
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.audit import AuditLog
 from autodl_lib.supervisor.daily_bytes import DailyBytes, next_day_at
 from autodl_lib.supervisor.due_timer import DueTimer
+from autodl_lib.supervisor.leftovers import remove_leftovers
 from autodl_lib.supervisor.outcomes import Outcomes
 from autodl_lib.supervisor.scheduling.crew import Crew, idle_share
 from autodl_lib.supervisor.scheduling.host_holds import HostHolds
@@ -52,7 +53,6 @@ EVERYBODY = Uid(-1)
 """The uid that stands for all users' queues in a hold."""
 
 _DUE_BATCH = 1000
-_LEFTOVER_BATCH = 100
 _PLAN_EVERY_S = 0.01
 _AHEAD_AT_ONCE = 150
 """So many tasks of a user are handed out ahead in one plan, some milliseconds; the next one goes on."""
@@ -232,10 +232,9 @@ class Runner:
         pool = self.pool
         if pool is None or not pool.ready:
             return
-        views, leaving = pool.views()
         if self._leftovers:
-            self._remove_leftovers(pool, views)
-            views, leaving = pool.views()
+            self._leftovers = remove_leftovers(self._store.read, pool, self.max_tasks_num)
+        views, leaving = pool.views()
         hosts = pool.allotments.hosts
         snapshot = Snapshot(
             slots=self.max_tasks_num,
@@ -327,28 +326,6 @@ class Runner:
             connections=limits.connections - hosts.used(key) if limits.connections else None,
             key=key,
         )
-
-    def _remove_leftovers(self, pool: Pool, views: tuple[WorkerView, ...]) -> None:
-        """Have part files of settled tasks removed by a worker of their folder, or one more where a place is free."""
-        leased = pool.leases.tasks()
-        leftovers = [left for left in self._store.read.leftovers(_LEFTOVER_BATCH) if left.id not in leased]
-        self._leftovers = bool(leftovers)
-        places = self.max_tasks_num - len(views)
-        idle = [view.key for view in views if not view.load]
-        by_place: dict[tuple[Uid, str], list[Leftover]] = {}
-        for left in leftovers:
-            if left.dir in pool.hanging.folders_of(left.uid):
-                continue
-            by_place.setdefault((left.uid, pool.folder_of(left.dir)), []).append(left)
-        for place, group in by_place.items():
-            mine = [view.key for view in views if (view.uid, view.folder) == place and pool.roster.is_useful(view.key)]
-            if mine:
-                pool.discard(group, mine[0])
-            elif places > 0:
-                places -= 1
-                pool.discard(group[:1], None)
-            elif idle:
-                pool.retire(idle.pop())
 
     # --- time ---
 
