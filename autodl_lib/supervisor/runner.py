@@ -54,6 +54,9 @@ EVERYBODY = Uid(-1)
 
 _DUE_BATCH = 1000
 _PLAN_EVERY_S = 0.01
+_PLAN_LEAST_OFTEN_S = 0.1
+_PLAN_SHARE = 0.1
+"""Of the time that planning may take in a flood of changes: the more a plan costs, the more changes it is for."""
 _AHEAD_AT_ONCE = 150
 """So many tasks of a user are handed out ahead in one plan, some milliseconds; the next one goes on."""
 _AHEAD_OF_A_USER = 600
@@ -87,6 +90,7 @@ class Runner:
         self.daily_bytes = DailyBytes(store.read, users)
         self._planned: asyncio.Handle | None = None
         self._planned_mono = 0.0
+        self._plan_pause_s = _PLAN_EVERY_S
         self._due = DueTimer(store, settings.retry)
         self._hold_timer: asyncio.TimerHandle | None = None
         self._network_task: asyncio.Future[int] | None = None
@@ -120,7 +124,7 @@ class Runner:
     def changed(self) -> None:
         """Plan soon: something has changed. In a flood of changes, one plan is for many of them."""
         if self._planned is None:
-            self._planned = self._loop.call_at(self._planned_mono + _PLAN_EVERY_S, self._plan)
+            self._planned = self._loop.call_at(self._planned_mono + self._plan_pause_s, self._plan_soon)
 
     def hold(self, uid: Uid, until: float | None) -> None:
         """Hold a user's queue, or everybody's, from now on (it is on disk already)."""
@@ -227,8 +231,15 @@ class Runner:
             if task is not None and task.state in _SET_ASIDE and lease.phase is not LeasePhase.DISCARDING:
                 self.pool.halt(lease, _SET_ASIDE[task.state])
 
+    def _plan_soon(self) -> None:
+        began_mono = self._loop.time()
+        self._planned = None
+        self._plan()
+        self._planned_mono = self._loop.time()
+        elapsed_s = self._planned_mono - began_mono
+        self._plan_pause_s = min(_PLAN_LEAST_OFTEN_S, max(_PLAN_EVERY_S, elapsed_s / _PLAN_SHARE))
+
     def _plan(self) -> None:
-        self._planned, self._planned_mono = None, self._loop.time()
         pool = self.pool
         if pool is None or not pool.ready:
             return

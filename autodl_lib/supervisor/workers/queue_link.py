@@ -28,6 +28,8 @@ _RESTART_DELAY_S = 0.5
 _SETTLE_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 20.0
 _DRAIN_EVERY_S = 0.005
+_DRAIN_FLOOD_EVERY_S = 0.02
+_FLOOD_LENGTH = 16 * 1024
 """What comes in a flood is taken together; the first text after a quiet moment is taken at once."""
 
 logger = logging.getLogger(__name__)
@@ -148,11 +150,13 @@ class QueueLink:
     def _drain(self, client: QueueClient) -> None:
         """Thread: drain until the manager is gone."""
         try:
-            drained_mono = 0.0
+            drained_mono, pause_s = 0.0, _DRAIN_EVERY_S
             while client is self._client:
-                time.sleep(max(0.0, drained_mono + _DRAIN_EVERY_S - time.monotonic()))
+                time.sleep(max(0.0, drained_mono + pause_s - time.monotonic()))
                 texts = client.drain()
                 drained_mono = time.monotonic()
+                is_flood = sum(map(len, texts)) >= _FLOOD_LENGTH
+                pause_s = _DRAIN_FLOOD_EVERY_S if is_flood else _DRAIN_EVERY_S
                 if texts:
                     asyncio.run_coroutine_threadsafe(self._hand_over(texts), self._loop).result()
         except (OSError, EOFError):
