@@ -67,7 +67,7 @@ class Reader:
 
     def log(self, task_id: TaskId) -> tuple[LogEntry, ...]:
         """Return the newest LOG_LIMIT entries of a task's history, oldest first."""
-        rows = self._connection.execute(SQL["events_of"], (task_id, LOG_LIMIT)).fetchall()
+        rows = self._connection.execute(SQL["events_of"], {"id": task_id, "limit": LOG_LIMIT}).fetchall()
         return tuple([log_entry(row) for row in rows])
 
     def history(self, uid: Uid | None, since: float, limit: int) -> list[HistoryEntry]:

@@ -19,6 +19,8 @@ SERVICE = "autodl.service"
 SOCKET = "autodl.socket"
 USERS = ("alice", "bob")
 WEB = "http://127.0.0.1:8080"
+SLOW_BYTES = 3_000_000
+"""The size of what `start_slow` fetches."""
 
 _PROGRAM = "usr/lib/python3/dist-packages"
 _START = "#!/usr/bin/python3\nimport sys\n\nfrom autodl import main\n\nsys.exit(main())\n"
@@ -143,7 +145,7 @@ class ServiceMachine:
 
         Returns the task's number and the digest that the file must have.
         """
-        digest = self.serve(name, 3_000_000)
+        digest = self.serve(name, SLOW_BYTES)
         task_id = self.add(user, "--connections", "1", "--limit-rate", "100k", f"{WEB}/{name}")
 
         def is_under_way() -> bool:

@@ -13,7 +13,7 @@ import pytest
 from support.daemon import QUICK, REPO
 from support.debian_package import build, contents, control_file, field, older
 from support.machine import machine
-from support.service_machine import SERVICE, SOCKET, USERS, WEB, ServiceMachine
+from support.service_machine import SERVICE, SLOW_BYTES, SOCKET, USERS, WEB, ServiceMachine
 
 from autodl_lib import __version__
 
@@ -179,7 +179,7 @@ def test_installing_it_again_goes_on_with_the_queue_that_was_left(computer: Serv
     install(computer, __version__)
     [task] = [task for task in computer.json("alice", "list")["tasks"] if task["url"].endswith("/removed")]
     done = computer.finish("alice", task["id"])
-    assert computer.digest(done["dest"]) == computer.serve("removed", 6_000_000)
+    assert computer.digest(done["dest"]) == computer.serve("removed", SLOW_BYTES)
     assert any(status == 206 for status, _ in computer.fetches("removed"))
 
 
