@@ -5,7 +5,8 @@ Jobs are done in order, all that wait together: their write-back is started firs
 share the disk's work and the journal's commit. That makes it worth to hold a small file's job back for a moment,
 until others have joined it.
 Invariants: the loop leaves a job's files alone until the job came back.
-How it fails: a job's OSError comes back with the job; the thread itself never ends but by `stop`.
+How it fails: a job's OSError comes back with the job; the thread itself never ends but by `stop`. Where it can't be
+started, its jobs are done on the loop's.
 """
 
 from __future__ import annotations
@@ -96,17 +97,27 @@ class SyncThread:
             self._jobs.extend(held)
             self._jobs.extend(jobs)
             self._wake.notify()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="sync", daemon=True)
-            self._thread.start()
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._work, name="sync", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the user may have no more processes and threads: then the network waits for the disk
+            self._do(self._take())
+        else:
+            self._thread = thread
+
+    def _take(self) -> list[SyncJob]:
+        batch = list(self._jobs)
+        self._jobs.clear()
+        return batch
 
     def _work(self) -> None:
         while True:
             with self._wake:
                 while not self._jobs and not self._stopping:
                     self._wake.wait()
-                batch = list(self._jobs)
-                self._jobs.clear()
+                batch = self._take()
             if not batch:
                 return
             self._do(batch)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
-from support.daemon import REPO
-from support.faulty import FaultyDaemon, check_files, open_files_of
+from support.accounts import accounts
+from support.daemon import REPO, SETTLED, Task
+from support.faulty import FaultyDaemon, check_files, digest, open_files_of
 from support.nginx import Nginx, Served
 from support.process_limit import process_limit
 from support.strace import Strace, fail_at
@@ -111,6 +112,31 @@ def test_a_daemon_that_may_start_no_process_and_no_thread_goes_on_when_it_may(
         check_files(daemon, daemon.settle(served), served)
         assert daemon.stop() == 0
     assert daemon.deaths == 0
+
+
+def test_a_user_who_may_have_no_more_processes_and_threads_has_their_files_all_the_same(
+    make_faulty: MakeFaulty, nginx: Nginx
+) -> None:
+    daemon = make_faulty(config=f"{CONFIG}processes = 1\n")
+    daemon.revive()
+    files = [
+        nginx.file(f"few/{name}.bin", size, rate="900k")
+        for name, size in (("large", 500_000), ("small", 200), ("empty", 0))
+    ]
+    urls = [files[0].slow_url, *(one.url for one in files[1:])]
+    with accounts("alice") as users:
+        alice = users["alice"]
+        ids = alice.call(daemon.socket, "add", urls=urls, dir=str(alice.home))["ids"]
+
+        def tasks() -> list[Task] | None:
+            found = [alice.call(daemon.socket, "status", id=task_id) for task_id in ids]
+            return found if all(task["state"] in SETTLED for task in found) else None
+
+        for task, one in zip(wait_until(tasks, "all are settled", seen=daemon.log_end) or [], files, strict=True):
+            assert task["state"] == "finished", (task, daemon.log_end())
+            assert digest(Path(task["dest"])) == one.sha256
+        assert "was lost" not in daemon.log()
+        assert daemon.stop() == 0
 
 
 def test_a_manager_and_a_forkserver_that_stand_still_are_replaced(make_faulty: MakeFaulty, nginx: Nginx) -> None:
