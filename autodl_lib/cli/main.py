@@ -30,6 +30,7 @@ BROKEN_PIPE = 141
 
 def run(arguments: Sequence[str], *, entry: str, run_daemon: RunDaemon) -> int:
     """Run one command line and return its exit status; `entry` is the path of autodl.py."""
+    _fill_gaps()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -173,6 +174,17 @@ def _usage(error: click.UsageError) -> str:
 
 def _clean_lines(text: str) -> str:
     return "\n".join(clean(line) for line in text.split("\n"))
+
+
+def _fill_gaps() -> None:
+    """Give a process that was started without standard streams some that lead nowhere: a socket must not become one."""
+    while (gap := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(gap)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  for good
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _silence_stdout() -> None:

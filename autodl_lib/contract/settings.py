@@ -278,7 +278,11 @@ def _check_known(key: str, where: str, known: tuple[str, ...] = ()) -> None:
     known = known or known_keys()
     if key in known:
         return
-    last = key.rpartition(".")[2]
-    near = get_close_matches(key, known, n=1, cutoff=0.5) or [k for k in known if k.rpartition(".")[2] == last][:1]
+    section, _, last = key.rpartition(".")
+    here = [k for k in known if k.rpartition(".")[0] == section]
+    near = get_close_matches(key, here if "." in key else (*SECTIONS, *TABLES, *here), n=1, cutoff=0.7)
+    near = (
+        near or get_close_matches(key, known, n=1, cutoff=0.7) or [k for k in known if k.rpartition(".")[2] == last][:1]
+    )
     hint = f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(known)}"
     raise BadSettings(f"{where}: unknown key {key}{hint}")

@@ -173,13 +173,13 @@ class Pong:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """Bytes are flowing into `dir`/`part`, to become `name`."""
+    """Bytes are flowing into `dir`/`part`, to become `name`; without those, the server has yet to answer."""
 
     type: ClassVar[str] = "started"
     lease: str = param(_LEASE, max_length=64)
     dir: str = param("absolute path of the folder", max_length=_PATH_BYTES)
-    name: str = param("the final name as far as known", max_length=_NAME_BYTES)
-    part: str = param("the part file's name", max_length=_NAME_BYTES)
+    name: str | None = param("the final name as far as known", max_length=_NAME_BYTES)
+    part: str | None = param("the part file's name", max_length=_NAME_BYTES)
     bytes_done: int = param("bytes in the part file, kept from earlier attempts too", minimum=0)
     bytes_total: int | None = param("the file's size, null while unknown", minimum=0)
     http_status: int | None = param("the response code", minimum=0, maximum=999)

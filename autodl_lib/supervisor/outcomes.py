@@ -164,6 +164,8 @@ class Outcomes:
     def _started(self, transaction: Transaction, lease: Lease, report: Started) -> None:
         if transaction.state_of(lease.task_id, None) is TaskState.ENQUEUED:
             transaction.apply(lease.task_id, _start(lease))
+        if report.part is None or report.name is None:
+            return
         description = _description(report, report.bytes_done, report.bytes_total, None)
         if report.bytes_done > lease.bytes_before:
             # There is progress: of this attempt, or of one that nobody could report the end of (a crash).
@@ -332,8 +334,8 @@ def _description(
 ) -> Description:
     return Description(
         dir=report.dir,
-        name=report.name,
-        part=report.part,
+        name=report.name or "",
+        part=report.part or "",
         bytes_done=bytes_done,
         bytes_total=bytes_total,
         http_status=report.http_status,

@@ -51,6 +51,6 @@ class Delivery:
         holding = self._holding
         part, holding.part = holding.opened(), None
         part.close()
-        dest = holding.folder.join(holding.name)
+        dest = holding.folder.join_now(holding.name)
         size_bytes = self._identity.size_bytes
         return Finished(lease=self._lease, dest=dest, size_bytes=size_bytes, sha256=self._sha256)

@@ -146,6 +146,15 @@ class Fetching:
         """Tell whether `started` was reported."""
         return self._pulse is not None and self._pulse.is_visible
 
+    def is_part_told(self) -> bool:
+        """Tell whether the supervisor knows the part file."""
+        return self._pulse is not None and self._pulse.is_part_told
+
+    def tell_part(self) -> None:
+        """Report the part file, unless that was done: it stays, though all was over before it could be seen."""
+        if self._pulse is not None and self._transfer is not None and not self._pulse.is_part_told:
+            self._pulse.tell_started(self._transfer)
+
     def ranges(self) -> Ranges | None:
         """Return what the part file holds, None when nothing is known of it."""
         ranges = self._transfer.ranges() if self._transfer is not None else None

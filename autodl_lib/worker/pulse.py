@@ -1,7 +1,8 @@
 """What a transfer does by time alone: says that it has started and how far it is, and saves what it has.
 
 Runs as: the task's owner.  Talks to: the report buffer, the sync thread.
-Invariants: `started` is reported once for each transfer that takes long enough to be seen, progress at most four
+Invariants: `started` is reported once for each transfer that takes long enough to be seen (and once before, where the
+server is slow to answer), progress at most four
 times a second; one checkpoint at a time.
 """
 
@@ -23,6 +24,8 @@ from autodl_lib.worker.sync_thread import SyncThread
 from autodl_lib.worker.transfer.transfer import Transfer
 
 STARTED_AFTER_S = 0.05
+WAITING_AFTER_S = 0.3
+"""Who is that long without an answer is seen to wait; a file that comes at once after it is as quick as any."""
 PROGRESS_EVERY_S = 0.25
 CHECKPOINT_EVERY_S = 2.0
 
@@ -51,6 +54,8 @@ class Pulse:
     ) -> None:
         self.is_visible = False
         """Whether `started` was reported."""
+        self.is_part_told = False
+        """Whether it named the part file."""
         self._checkpoint_runs = False
         self.wake_mono = 0.0
         """When `beat` has something to do."""
@@ -75,6 +80,8 @@ class Pulse:
             self.wake_mono = min(self.wake_mono, self._begun_mono + STARTED_AFTER_S)
         elif transfer.ranges() is not None:
             self._show(transfer, now)
+        elif not self.is_visible:
+            self._show_waiting(now)
         if now >= self._next_checkpoint_mono:
             self._checkpoint(transfer, now)
 
@@ -83,8 +90,8 @@ class Pulse:
         self.wake_mono = self._begun_mono + STARTED_AFTER_S
 
     def _show(self, transfer: Transfer, now: float) -> None:
-        if not self.is_visible:
-            self._report_started(transfer)
+        if not self.is_part_told:
+            self.tell_started(transfer)
             self._next_progress_mono = now + PROGRESS_EVERY_S
         elif now >= self._next_progress_mono:
             progress = Progress(
@@ -100,9 +107,26 @@ class Pulse:
             self._next_progress_mono = now + PROGRESS_EVERY_S
         self.wake_mono = min(self.wake_mono, self._next_progress_mono)
 
-    def _report_started(self, transfer: Transfer) -> None:
-        holding = self._holding
+    def _show_waiting(self, now: float) -> None:
+        if now < self._begun_mono + WAITING_AFTER_S:
+            self.wake_mono = min(self.wake_mono, self._begun_mono + WAITING_AFTER_S)
+            return
         self.is_visible = True
+        started = Started(
+            lease=self._lease,
+            dir=self._holding.folder.path,
+            name=None,
+            part=None,
+            bytes_done=0,
+            bytes_total=None,
+            http_status=None,
+        )
+        self._facilities.reports.add(started)
+
+    def tell_started(self, transfer: Transfer) -> None:
+        """Report that the part file is there."""
+        holding = self._holding
+        self.is_visible = self.is_part_told = True
         self._facilities.reports.add(
             Started(
                 lease=self._lease,

@@ -118,10 +118,11 @@ class Session:
         holding = self._holding
         if self.phase not in MAY_HOLD_BYTES or holding is None or holding.part is None:
             return
-        if self.phase in IS_COMPLETE and not self.is_visible:
+        is_told = self._fetching is not None and self._fetching.is_part_told()
+        if self.phase in IS_COMPLETE and not is_told:
             return  # the supervisor knows it by its identity, or will forget it: no control file, no owner
         self._stop()
-        is_known = self.is_visible or holding.part.name == self.assign.part  # what is not has no way back
+        is_known = is_told or holding.part.name == self.assign.part  # what is not has no way back
         try:
             letting_go.leave(holding, self._ranges(holding) if is_known else None, durable=self._settings.durable)
         except (OSError, ValueError) as error:
@@ -346,6 +347,8 @@ class Session:
             return
         is_wanted = not discard and not self._is_spoilt
         record = letting_go.worth_keeping(holding, self._ranges(holding)) if is_wanted else None
+        if record is not None and self._fetching is not None and self._delivery is None:  # else `ready` told it
+            self._fetching.tell_part()
         self.phase = Phase.SAVING
         part, holding.part = holding.part, None
         durable = self._settings.durable

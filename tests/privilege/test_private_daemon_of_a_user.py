@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 from support.accounts import accounts
-from support.daemon import REPO
+from support.daemon import AUTODL, REPO
 from support.nginx import Nginx
 from support.processes import marked
 from support.waiting import wait_until
@@ -42,6 +43,11 @@ def test_it_downloads_as_its_user_and_refuses_others(place: Path, nginx: Nginx) 
             wait_until(finished, "it is finished", seen=(folder / "log").read_text)
             assert (owner.home / "private.bin").stat().st_uid == owner.uid
             assert (folder / "s").stat().st_mode & 0o777 == 0o600
+            by_root = subprocess.run(
+                [*AUTODL, "add", "--socket", str(folder / "s"), served.url], capture_output=True, text=True
+            )
+            assert by_root.returncode == 5, "root may look and steer, but nothing can be downloaded as root here"
+            assert f"uid {owner.uid}" in by_root.stderr
             (folder / "s").chmod(0o666)
             answer = other.first_answer(folder / "s")
             assert answer["error"]["data"]["code"] == "not_allowed"

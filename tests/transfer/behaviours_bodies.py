@@ -73,6 +73,9 @@ BODIES = (
         replace(BARE, hang_after=30_000),
         Fails(codes=(Code.STALLED, Code.TIMEOUT), attempts=1),
     ),
+    always(
+        "the Content-Length is a number that no computer counts to", _lengths("9" * 23), Fails(codes=(Code.PROTOCOL,))
+    ),
     always("the Content-Length is too large", _lengths(str(len(SMALL) + 1)), Fails(codes=_BROKEN)),
     always(
         "the Content-Length is too large, and it can be resumed",

@@ -34,7 +34,11 @@ def _pause(session: Session, request: Pause) -> None:
         for task_id in decoded(Ids, result).ids:
             say(f"{task_id} paused; `autodl resume --id {task_id}` lets it go on")
     else:
-        until = decoded(Hold, result).until
+        hold = decoded(Hold, result)
+        until = hold.until
+        if not hold.held:
+            say("new downloads are not held")
+            return
         say(f"no new downloads until {moment(until) + ', or ' if until is not None else ''}`autodl resume`")
 
 

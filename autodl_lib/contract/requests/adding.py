@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from autodl_lib.contract.errors import AutodlError, BadUrl, InvalidParams, QueueFull, ShuttingDown
+from autodl_lib.contract.errors import AutodlError, BadUrl, InvalidParams, NotAllowed, QueueFull, ShuttingDown
 from autodl_lib.contract.fields import param
 from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.requests.terms import MAX_HEADER_LENGTH, MAX_LABEL_LENGTH, PRIORITY_RANGE, Access
@@ -27,7 +27,7 @@ class Add(TransferOptions):
 
     method: ClassVar[str] = "add"
     access: ClassVar[Access] = Access.ANYONE
-    errors: ClassVar[tuple[type[AutodlError], ...]] = (BadUrl, InvalidParams, QueueFull, ShuttingDown)
+    errors: ClassVar[tuple[type[AutodlError], ...]] = (BadUrl, InvalidParams, NotAllowed, QueueFull, ShuttingDown)
     changes: ClassVar[bool] = True
 
     urls: tuple[str, ...] = param(

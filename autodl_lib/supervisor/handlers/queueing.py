@@ -6,10 +6,11 @@ Runs as: the supervisor.  Talks to: the store.
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import fields
 from operator import attrgetter
 
-from autodl_lib.contract.errors import InvalidParams, QueueFull
+from autodl_lib.contract.errors import InvalidParams, NotAllowed, QueueFull
 from autodl_lib.contract.replies.tasks import Ids
 from autodl_lib.contract.requests.adding import MAX_COPIES_LENGTH, Add
 from autodl_lib.contract.states import TaskState
@@ -38,6 +39,8 @@ async def add(call: Call, request: Add) -> Ids:
     _check(request, options)
     bulk = call.service.bulk
     uid = call.caller.uid
+    if os.geteuid() not in (0, uid):
+        raise NotAllowed(f"this daemon is the user's with uid {os.geteuid()}, and can download for that user alone")
     if len(request.urls) <= _PIECE and uid not in bulk:
         return await _add(call, request, options)
     lock = bulk.setdefault(uid, asyncio.Lock())

@@ -21,6 +21,9 @@ from autodl_lib.worker.network.verdicts import TaskFailed, os_verdict
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
+_UNKNOWN_BYTES = 1 << 62
+
+
 class Folder:
     """One open folder; closed when the last user lets go of it."""
 
@@ -40,6 +43,17 @@ class Folder:
         """Return the absolute path of a name in this folder."""
         return f"/{name}" if self.path == "/" else f"{self.path}/{name}"
 
+    def join_now(self, name: str) -> str:
+        """Return the absolute path of a name where this folder is now: it may have been renamed."""
+        if self.still_at(self.path):
+            return self.join(name)
+        try:
+            path = os.readlink(f"/proc/self/fd/{self.fd}")
+            path.encode()
+        except (OSError, UnicodeError):
+            return self.join(name)
+        return os.path.join(path, name)
+
     def sync(self, file_fd: int) -> None:
         """Make the names in this folder survive a power cut; `file_fd` is any open file of the folder.
 
@@ -56,6 +70,8 @@ class Folder:
         Raises: OSError.
         """
         status = os.statvfs(self.fd)
+        if status.f_blocks == 0:
+            return _UNKNOWN_BYTES  # no file system that keeps files: it will say itself what it thinks of one
         return status.f_bavail * status.f_frsize
 
     def size_of(self, name: str) -> int:

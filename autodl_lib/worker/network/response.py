@@ -56,7 +56,7 @@ class ResponseHead:
     reason: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     locations: list[str] = field(default_factory=list)
-    is_contradictory: bool = False
+    contradiction: str = ""
     """Whether it has several lengths (RFC 9112, section 6.3)."""
 
 
@@ -108,6 +108,10 @@ class HeadReader:
             self._locations.append(left.fields["location"])
 
 
+_LONGEST_LENGTH = 18
+"""Digits of a length in bytes that fits into what programs count with."""
+
+
 def _is_redirect(status_line: bytes) -> bool:
     return status_line.startswith(b"HTTP/") and status_line.partition(b" ")[2].startswith(b"3")
 
@@ -127,8 +131,10 @@ def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
         if known is not None:
             decoded = _decode_value(value.strip())
             if known == "content-length" and head.fields.get(known, decoded) != decoded:
-                head.is_contradictory = True
+                head.contradiction = "it has two lengths"
             head.fields[known] = decoded
+    if len(head.fields.get("content-length", "")) > _LONGEST_LENGTH and "transfer-encoding" not in head.fields:
+        head.contradiction = "its length is that of no file"
     return head
 
 
@@ -255,8 +261,8 @@ def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool
 
     `is_conditional`: only what is newer was asked for.
     """
-    if head.is_contradictory:
-        words = "the server's answer contradicts itself: it has two lengths"
+    if head.contradiction:
+        words = f"the server's answer makes no sense: {head.contradiction}"
         return Refuse(verdict=Verdict(code=FailureCode.PROTOCOL, message=words))
     if head.status < 100:
         words = f"the server's answer is no HTTP: its status is {head.status}"
@@ -335,7 +341,7 @@ def content_length(head: ResponseHead) -> int | None:
     if "transfer-encoding" in head.fields:
         return None
     value = head.fields.get("content-length", "")
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= _LONGEST_LENGTH else None
 
 
 def retry_after(value: str | None) -> float | None:

@@ -74,5 +74,5 @@ class Patience:
     def _stall_mono(self, *, is_held_back: bool) -> float:
         if is_held_back or self.rests():
             return _NEVER
-        connect_s = 0.0 if self._has_heard else self._settings.connect_timeout_s
-        return self._active_mono + self._settings.stall_timeout_s + connect_s
+        connect_s = 0.0 if self._has_heard else self._settings.connect_timeout_s  # libcurl ends that by itself
+        return self._active_mono + max(self._settings.stall_timeout_s, connect_s)
