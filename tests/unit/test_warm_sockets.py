@@ -210,3 +210,11 @@ def test_a_connection_that_is_forgotten_is_as_a_new_one(pair: Pair) -> None:
     known.add(pair[0].fileno(), 1000)
     known.forget()
     assert known.handed_over_bytes(pair[0].fileno()) == 0
+
+
+def test_what_comes_on_a_socket_that_serves_a_request_was_asked_for(open_sockets: ExitStack) -> None:
+    (busy, its_server), (quiet, _) = new_pair(open_sockets), new_pair(open_sockets)
+    known = warm(busy, quiet)
+    its_server.send(b"HTTP/1.1 200 OK\r\n")
+    assert not known.has_unasked_bytes({busy.fileno()})
+    assert known.has_unasked_bytes({quiet.fileno()})

@@ -78,7 +78,7 @@ class Engine:
         if needs_nudges:
             self._nudged.add(easy)
             self._nudge_mono = time.monotonic() + _NUDGE_S
-        if self._warm.has_unasked_bytes():
+        if self._warm.has_unasked_bytes(self._sockets):
             if self._active:
                 easy.setopt(pycurl.FRESH_CONNECT, 1)
                 self._fresh.add(easy)

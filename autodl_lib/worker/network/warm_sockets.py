@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+from collections.abc import Container
 
 _MOST = 64
 
@@ -47,18 +48,16 @@ class WarmSockets:
         self._inodes.clear()
         self._handed_over_bytes.clear()
 
-    def has_unasked_bytes(self) -> bool:
-        """Tell whether anything, be it the end, has come on a socket at rest.
-
-        A socket that serves a request now may be among them: that costs a new connection, no more.
-        """
+    def has_unasked_bytes(self, busy: Container[int] = ()) -> bool:
+        """Tell whether anything, be it the end, has come on a socket at rest; `busy` serve a request now."""
         if not self._inodes:
             return False
         poll = select.poll()
         for fd, inode in list(self._inodes.items()):
             try:
                 if os.fstat(fd).st_ino == inode:
-                    poll.register(fd, select.POLLIN)
+                    if fd not in busy:
+                        poll.register(fd, select.POLLIN)
                     continue
             except OSError:
                 pass
