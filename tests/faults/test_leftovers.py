@@ -221,11 +221,14 @@ def test_a_task_that_failed_after_it_was_ready_looks_first_whether_its_file_is_t
 class Fetched:
     """A transfer of which so much has come."""
 
-    def __init__(self, visible: bool) -> None:
-        self._visible = visible
+    def __init__(self, told: bool) -> None:
+        self._told = told
 
     def is_visible(self) -> bool:
-        return self._visible
+        return True
+
+    def is_part_told(self) -> bool:
+        return self._told
 
     def ranges(self) -> Ranges:
         return ((0, 1000),)
