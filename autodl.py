@@ -26,6 +26,7 @@ def _run_daemon(
     idle_exit_s: float | None,
 ) -> int:
     # The command line may not import the supervisor; this module, which is in neither layer, joins them.
+    from autodl_lib.supervisor import no_tls  # noqa: F401  (before all else)
     from autodl_lib.supervisor.main import run
     from autodl_lib.supervisor.options import DaemonOptions
 

@@ -43,9 +43,17 @@ def forkserver_context() -> ForkServerContext:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [parent, os.environ.get("PYTHONPATH", "")]))
     # Python 3.11.0 would have its forkserver listen where any local user can talk to it (CVE-2022-42919).
     util.abstract_sockets_supported = False  # type: ignore[misc]
+    _do_without_tracker()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     return context
+
+
+def _do_without_tracker() -> None:
+    """Let multiprocessing take it that its resource tracker runs: a process of root less, that nothing here needs."""
+    tracker = resource_tracker._resource_tracker
+    if getattr(tracker, "_fd", 0) is None:
+        tracker._fd = os.open(os.devnull, os.O_WRONLY)  # type: ignore[attr-defined]
 
 
 def start(process: BaseProcess) -> int:
