@@ -14,7 +14,8 @@ from autodl_lib.privilege.landlock import landlock_abi
 
 ONE_AT_A_TIME = "max_tasks_num = 1\n" + QUICK
 
-pytestmark = pytest.mark.skipif(not landlock_abi(), reason="this kernel has no Landlock: workers serve all folders")
+CONFINED = landlock_abi() > 0
+"""Where the kernel has no Landlock, a worker serves all folders."""
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_folder_has_its_worker_and_the_next_task_there_finds_it(daemon: Daemon
     saved(daemon, url, place / "b")
     both = workers_of(daemon)
     assert len(first) == 1
-    assert len(both) == 2
+    assert len(both) == (2 if CONFINED else 1)
     saved(daemon, url, place / "a")
     saved(daemon, url, place / "b")
     assert workers_of(daemon) == both
@@ -125,5 +126,6 @@ def test_an_administrator_may_have_workers_that_serve_all_folders(
     daemon.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "is reloaded" in daemon.log(), "it is read", seen=daemon.log_end)
     saved(daemon, url, place / "a")
-    assert workers_of(daemon) - {serves_all}, "one that is free to write anywhere gets no more tasks"
+    others = workers_of(daemon) - {serves_all}
+    assert bool(others) is CONFINED, "one that is free to write anywhere gets no more tasks"
     assert lost(daemon) == []

@@ -69,7 +69,7 @@ def reason_of(call: Call, task: Task) -> str:
             if task.error is not None and task.error.code in _WAITED_OUT:
                 return _WAITED_OUT[task.error.code].format(error=task.error.message, wait_s=wait_s)
             why = task.error.message if task.error else "the last try failed"
-            return f"The next try is in {wait_s} s, since {why}."
+            return f"The next try is in {wait_s} s: {why}."
         case TaskState.ENQUEUED:
             held, until = runner.held(task.uid)
             if held:
