@@ -41,7 +41,7 @@ from autodl_lib.worker.orders import UnreadableAssign
 from autodl_lib.worker.phase import Phase
 from autodl_lib.worker.pulse import Facilities
 from autodl_lib.worker.session import Session
-from autodl_lib.worker.sync_thread import SyncJob
+from autodl_lib.worker.sync_thread import Fsync, SyncJob
 
 MOST_AWAITING = 192
 RETURN_AFTER_S = 0.1
@@ -266,5 +266,5 @@ def _umask_of(assign: Assign) -> int:
     return DEFAULT_UMASK if asked is None else asked & 0o077
 
 
-def _folder_sync(folder: Folder, fd: int) -> Callable[[], None]:
-    return lambda: folder.sync(fd)
+def _folder_sync(folder: Folder, fd: int) -> Callable[[Fsync], None]:
+    return lambda _: folder.sync(fd)

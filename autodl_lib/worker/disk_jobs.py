@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from autodl_lib.worker.sync_thread import SyncJob, SyncThread
+from autodl_lib.worker.sync_thread import Fsync, SyncJob, SyncThread
 
 
 class DiskJobs:
@@ -25,13 +25,13 @@ class DiskJobs:
 
     def submit(self, run: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
         """Have something done after all that was submitted before; see SyncThread.submit."""
-        self._sync.submit(self._counted(run, done, None))
+        self._sync.submit(self._counted(lambda _: run(), done, None))
 
-    def hold(self, run: Callable[[], None], done: Callable[[OSError | None], None], fd: int) -> None:
-        """Have something done that may wait for company; see SyncThread.hold."""
+    def hold(self, run: Callable[[Fsync], None], done: Callable[[OSError | None], None], fd: int) -> None:
+        """Have a file synced that may wait for company; see SyncThread.hold."""
         self._sync.hold(self._counted(run, done, fd))
 
-    def _counted(self, run: Callable[[], None], done: Callable[[OSError | None], None], fd: int | None) -> SyncJob:
+    def _counted(self, run: Callable[[Fsync], None], done: Callable[[OSError | None], None], fd: int | None) -> SyncJob:
         self._under_way += 1
 
         def back(error: OSError | None) -> None:

@@ -280,10 +280,10 @@ class Session:
         self.phase = Phase.SYNCING
         if not durable and not self._jobs.is_busy():
             self._synced(None)
-        elif self.is_visible:
-            self._jobs.submit(part.sync if durable else nothing, self._synced)
+        elif durable and not self.is_visible:
+            self._jobs.hold(part.sync, self._synced, part.fd)
         else:
-            self._jobs.hold(part.sync if durable else nothing, self._synced, part.fd)
+            self._jobs.submit(part.sync if durable else nothing, self._synced)
 
     def _synced(self, error: OSError | None) -> None:
         self._guarded(lambda: self._after_sync(error))

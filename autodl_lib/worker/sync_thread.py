@@ -1,9 +1,9 @@
 """The one helper thread: everything that waits for the disk, so that the network never has to.
 
 Runs as: the task's owner.  Talks to: the disk, the worker's loop (a queue there, an eventfd back).
-Jobs are done in order, all that wait together: their write-back is started first, so that many small files
-share the disk's work and the journal's commit. That makes it worth to hold a small file's job back for a moment,
-until others have joined it.
+Jobs are done in order; files that wait side by side are synced together, so that many small ones share the disk's
+work and the journal's commit. That makes it worth to hold a small file's job back for a moment, until others have
+joined it.
 Invariants: the loop leaves a job's files alone until the job came back.
 How it fails: a job's OSError comes back with the job; the thread itself never ends but by `stop`. Where it can't be
 started, its jobs are done on the loop's.
@@ -18,13 +18,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
+
+from autodl_lib.worker.group_sync import GroupSync
+
+Fsync = Callable[[int], None]
+"""os.fsync, or what does the same for a descriptor that was synced together with others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncJob:
-    """What the thread does (`run`), for which file, and whom the loop tells how it went (`done`)."""
+    """What the thread does (`run`), and whom the loop tells how it went (`done`); `fd`: it may be synced before."""
 
-    run: Callable[[], None]
+    run: Callable[[Fsync], None]
     done: Callable[[OSError | None], None]
     fd: int | None = None
 
@@ -46,6 +52,7 @@ class SyncThread:
         self._outstanding = 0
         self._held: list[SyncJob] = []
         self._held_mono = 0.0
+        self._group = GroupSync()
 
     def hold(self, job: SyncJob) -> None:
         """Take a job that may wait for company; `release` or the next `submit` hands it over."""
@@ -123,17 +130,23 @@ class SyncThread:
             self._do(batch)
 
     def _do(self, batch: list[SyncJob]) -> None:
-        if len(batch) > 1:
-            for job in batch:
-                _start_write_back(job.fd)
-        for job in batch:
-            self._results.append((job, _outcome(job)))
+        for may_share, jobs in groupby(batch, key=_may_share):
+            self._do_alike(list(jobs), may_share=may_share)
         os.eventfd_write(self.event_fd, 1)
 
+    def _do_alike(self, jobs: list[SyncJob], *, may_share: bool) -> None:
+        fsync = self._group.synced([job.fd for job in jobs if job.fd is not None]) if may_share else os.fsync
+        for job in jobs:
+            self._results.append((job, _outcome(job, fsync)))
 
-def _outcome(job: SyncJob) -> OSError | None:
+
+def _may_share(job: SyncJob) -> bool:
+    return job.fd is not None
+
+
+def _outcome(job: SyncJob, fsync: Fsync) -> OSError | None:
     try:
-        job.run()
+        job.run(fsync)
     except OSError as error:
         return error
     except Exception as error:  # noqa: BLE001  the loop must hear of it, whatever it is
@@ -162,13 +175,3 @@ def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
 
 _SYNC_FILE_RANGE_WRITE = 2
 _sync_file_range = _find_sync_file_range()
-
-
-def _start_write_back(fd: int | None) -> None:
-    """Begin to write a file's dirty pages without waiting. Source: posix_fadvise(2), mm/fadvise.c."""
-    if fd is None:
-        return
-    try:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    except OSError:
-        return

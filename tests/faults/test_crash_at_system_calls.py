@@ -22,7 +22,19 @@ SAMPLE = int(os.environ.get("AUTODL_FAULT_CALLS", "12"))
 
 WORKER_CALLS = (
     *("openat", "pwrite64", "pwritev2", "fsync", "fdatasync", "linkat", "unlinkat", "renameat", "ftruncate", "flock"),
-    *("sendto", "write", "utimensat", "close", "newfstatat", "mkdir", "statfs", "fadvise64", "sync_file_range", "read"),
+    *(
+        "sendto",
+        "write",
+        "utimensat",
+        "close",
+        "newfstatat",
+        "mkdir",
+        "statfs",
+        "io_submit",
+        "io_getevents",
+        "sync_file_range",
+        "read",
+    ),
     *("epoll_wait",),
 )
 DAEMON_CALLS = (

@@ -70,6 +70,7 @@ def story(nginx: Nginx, tmp_path_factory: pytest.TempPathFactory) -> Story:
     finally:
         assert daemon.end_all() == []
     wait_until(lambda: "+++ exited" in daemon.record.read_text()[-3000:], "strace has ended")
+    assert "IOCB_CMD_FSYNC" in daemon.record.read_text(), "files of the crowd were synced together"
     record = read_record(daemon.record, place / "disk", ("d", "d/faults", "d/home", "d/files"))
     inodes = {}
     for path, node in record.disk.live().items():
@@ -108,6 +109,8 @@ def _live(daemon: RecordedDaemon, nginx: Nginx) -> dict[int, Served]:
     bytes_come(halted)
     daemon.steer("pause", halted)
     daemon.steer("resume", halted)
+    crowd = [nginx.file(f"cut/crowd-{number}.bin", 2000 + number) for number in range(40)]
+    served |= zip(daemon.queue([one.url for one in crowd]), crowd, strict=True)
     check_files(daemon, daemon.settle(served), served)
     return served
 

@@ -27,6 +27,8 @@ FAILURES = {
     "openat": ("EMFILE", "ENFILE", "ENOMEM", "EIO", "ENOSPC", "EROFS"),
     "fsync": ("EIO", "ENOSPC"),
     "fdatasync": ("EIO", "ENOSPC"),
+    "io_submit": ("EAGAIN", "ENOMEM", "EINVAL", "EPERM"),
+    "io_getevents": ("EINTR",),
     "linkat": ("EIO", "ENOSPC", "EROFS", "ENOMEM"),
     "unlinkat": ("EIO", "EROFS", "ENOMEM"),
     "renameat": ("EIO", "ENOSPC", "EROFS"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -81,6 +82,7 @@ class Disk:
         self._base = root.rstrip("/")
         self._live: dict[str, File | Folder] = {"": self.root}
         self._deleted: dict[str, File | Folder] = {}
+        self._submitted: dict[tuple[str, int], tuple[int, str]] = {}
         self.lines: list[int] = []
         """Where something changed or was synced: the moments at which a cut makes a difference."""
         for path in existing:
@@ -156,6 +158,25 @@ class Disk:
 
     _fdatasync = _fsync
 
+    def _io_submit(self, call: Call) -> bool:
+        """Remember what was asked for in one go: an fsync of each file, by number."""
+        numbers = re.findall(r"aio_data=(\w+), aio_lio_opcode=IOCB_CMD_FSYNC", call.arguments)
+        assert len(numbers) == len(call.fds), call.arguments
+        for number, fd in list(zip(numbers, call.fds, strict=True))[: call.result]:
+            self._submitted[call.thread, int(number, 0)] = (call.began, fd)
+        return False
+
+    def _io_getevents(self, call: Call) -> bool:
+        """Count as synced what has ended well."""
+        has_changed = False
+        for number, result in re.findall(r"\{data=(\w+), obj=\w+, res=(-?\w+)", call.arguments):
+            began, fd = self._submitted.pop((call.thread, int(number, 0)))
+            node = self._node_at(fd)
+            if node is not None and int(result, 0) == 0:
+                node.synced.append((began, call.ended))
+                has_changed = True
+        return has_changed
+
     def _rename(self, call: Call) -> bool:
         old, new = self._target(call, 0), self._target(call, 1)
         if old is None or new is None or old not in self._live:
@@ -201,7 +222,10 @@ class Disk:
             parent.names.append(Name(at, tuple(named)))
 
     def _node(self, call: Call) -> File | Folder | None:
-        path = self._path(call.fds[0]) if call.fds else None
+        return self._node_at(call.fds[0]) if call.fds else None
+
+    def _node_at(self, fd: str) -> File | Folder | None:
+        path = self._path(fd)
         if path is None:
             return None
         if path.endswith(_DELETED):

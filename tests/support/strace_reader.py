@@ -9,7 +9,7 @@ from pathlib import Path
 
 FILE_CALLS = (
     "open,openat,creat,mkdir,mkdirat,write,pwrite64,pwritev,pwritev2,writev,ftruncate,truncate,fallocate,fsync,fdatasync,sync,"
-    "syncfs,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,sendto"
+    "syncfs,io_submit,io_getevents,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,sendto"
 )
 RECORDING = ("-y", "-xx", "-s", "4000000", "--seccomp-bpf", f"--trace={FILE_CALLS}")
 
@@ -23,8 +23,10 @@ _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: `began` and `ended` are lines of the record; `paths` of its descriptors, `texts` its strings."""
+    """One call of a thread: `began` and `ended` are lines of the record; `fds` paths of its descriptors, `texts` its
+    strings."""
 
+    thread: str
     began: int
     ended: int
     name: str
@@ -55,12 +57,12 @@ def read_calls(path: Path) -> Iterator[Call]:
         if resumed is not None:
             began, start = begun.pop(pid)
             rest = start + resumed[2]
-        call = _call(began, number, rest)
+        call = _call(pid, began, number, rest)
         if call is not None and call.result >= 0:
             yield call
 
 
-def _call(began: int, ended: int, text: str) -> Call | None:
+def _call(thread: str, began: int, ended: int, text: str) -> Call | None:
     name, bracket, rest = text.partition("(")
     found = list(_RESULT.finditer(rest))
     if not bracket or not found or not name.isidentifier():
@@ -69,6 +71,7 @@ def _call(began: int, ended: int, text: str) -> Call | None:
     arguments = rest[: result.start()]
     plain = _STRING.sub('""', arguments)
     return Call(
+        thread=thread,
         began=began,
         ended=ended,
         name=name,

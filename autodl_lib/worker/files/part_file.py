@@ -18,7 +18,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from autodl_lib.contract.failures import FailureCode
@@ -78,7 +78,7 @@ class PartFile:
             self.saved = record
         os.ftruncate(self.fd, 0)
 
-    def sync(self) -> None:
+    def sync(self, fsync: Callable[[int], None] | None = None) -> None:
         """Bring every byte to the disk; once that has failed, it is never believed again. Runs in the sync thread.
 
         Raises: OSError.
@@ -87,7 +87,7 @@ class PartFile:
         if self._is_damaged:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         try:
-            os.fsync(self.fd)
+            (fsync or os.fsync)(self.fd)
         except OSError:
             self._is_damaged = True
             raise
