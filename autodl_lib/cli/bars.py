@@ -16,8 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autodl_lib.cli.display import task_line
 from autodl_lib.cli.table import STATE_COLOURS
+from autodl_lib.cli.task_line import task_line
 from autodl_lib.cli.text import clean, duration, name_of, percent, shorten, size, speed
 from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task

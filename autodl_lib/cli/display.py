@@ -13,7 +13,8 @@ import time
 from typing import Protocol
 
 from autodl_lib.cli.session import complain, draws_on_terminal, say
-from autodl_lib.cli.text import clean, duration, fraction, name_of, percent, size, speed
+from autodl_lib.cli.task_line import task_line
+from autodl_lib.cli.text import fraction
 from autodl_lib.contract.codec import to_json
 from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task
@@ -107,23 +108,6 @@ class Lines(Silent):
         return self._failures if task.state in SETTLED else self._starts
 
 
-def task_line(task: Task) -> str:
-    """Say in one line how a task is."""
-    head = f"{task.id} {task.state.value}"
-    match task.state:
-        case TaskState.FINISHED:
-            return f"{head}  {clean(task.dest or '')} ({size(task.bytes_done)})"
-        case TaskState.DOWNLOADING:
-            total = f" of {size(task.bytes_total)} ({percent(task)})" if task.bytes_total is not None else ""
-            eta = f", {duration(task.eta_s)} to go" if task.eta_s is not None else ""
-            pace = f", {speed(task.speed_bps)}" if task.speed_bps else ""
-            return f"{head}  {name_of(task)}  {size(task.bytes_done)}{total}{pace}{eta}"
-        case TaskState.RETRYING:
-            return f"{head}  {name_of(task)}{_when(task)}{_reason(task)}"
-        case _:
-            return f"{head}  {name_of(task)}{_reason(task)}"
-
-
 def choose_display(*, progress: bool, failures: bool) -> Display:
     """Return bars on a terminal, else lines."""
     if draws_on_terminal():
@@ -131,11 +115,3 @@ def choose_display(*, progress: bool, failures: bool) -> Display:
 
         return LateBars(failures=failures)
     return Lines(starts=True, progress=progress, failures=failures)
-
-
-def _reason(task: Task) -> str:
-    return f": {clean(task.error.message)} ({clean(task.error.code)})" if task.error is not None else ""
-
-
-def _when(task: Task) -> str:
-    return f", next try in {duration(task.retry_at - time.time())}" if task.retry_at is not None else ""

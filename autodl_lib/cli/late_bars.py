@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autodl_lib.cli.display import task_line
 from autodl_lib.cli.session import draws_colours, say
 from autodl_lib.cli.table import STATE_COLOURS
+from autodl_lib.cli.task_line import task_line
 from autodl_lib.contract.states import SETTLED, TaskState
 
 if TYPE_CHECKING:
