@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from autodl_lib.client.connection import Connection
+
 
 def main() -> int:
     """Run the command line with this process's arguments; returns after a daemon only, else the process ends here."""
@@ -12,7 +18,7 @@ def main() -> int:
     gc.disable()
     from autodl_lib.cli.main import leave, run
 
-    status = run(sys.argv[1:], entry=__file__, run_daemon=_run_daemon)
+    status = run(sys.argv[1:], entry=__file__, run_daemon=_run_daemon, run_http=_run_http)
     return status if "autodl_lib.supervisor.main" in sys.modules else leave(status)
 
 
@@ -37,6 +43,36 @@ def _run_daemon(
         config=config,
         private=private,
         idle_exit_s=idle_exit_s,
+    )
+    return run(options)
+
+
+def _run_http(
+    *,
+    open_daemon: Callable[[], Connection],
+    listen: tuple[str, ...],
+    token_file: str | None,
+    folders: tuple[str, ...],
+    host_names: tuple[str, ...],
+    origins: tuple[str, ...],
+    allow_remote: bool,
+    read_only: bool,
+    head_timeout_s: float | None,
+) -> int:
+    # The command line may not import what serves HTTP either, with its library.
+    from autodl_lib.http_shim.main import run
+    from autodl_lib.http_shim.options import HttpOptions
+
+    options = HttpOptions(
+        open_daemon=open_daemon,
+        listen=listen,
+        token_file=token_file,
+        folders=folders,
+        host_names=host_names,
+        origins=origins,
+        allow_remote=allow_remote,
+        read_only=read_only,
+        head_timeout_s=head_timeout_s,
     )
     return run(options)
 

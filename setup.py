@@ -33,11 +33,13 @@ setup(
     ],
     install_requires=["pycurl>=7.45.2", "click>=8.1.3", "psutil>=5.9", "rich>=12.4"],
     extras_require={
+        "http": ["h11>=0.14"],
         "test": [
             "pytest>=7.2",
             "pytest-timeout>=2.1",
             "pytest-xdist>=3.1",
             "hypothesis>=6.67",
+            "h11>=0.14",
             "trustme>=1.2",
             "pyftpdlib>=2.0",
             "pyopenssl>=24",

@@ -23,7 +23,7 @@ settings.register_profile("loaded", deadline=None, suppress_health_check=[Health
 settings.load_profile("loaded")
 
 
-SLOWEST_FIRST = ("system", "faults", "transfer", "privilege", "integration", "wire", "cli", "unit", "docs")
+SLOWEST_FIRST = ("system", "faults", "transfer", "privilege", "integration", "http_shim", "wire", "cli", "unit", "docs")
 """Folders; others come behind them."""
 
 

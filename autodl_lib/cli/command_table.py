@@ -38,6 +38,7 @@ COMMANDS: dict[str, Entry] = {
     "limit": Entry(module="limits"),
     "set-url": Entry(module="limits"),
     "daemon": Entry(module="daemon", help="Run the daemon in the foreground."),
+    "http": Entry(module="http", help="Serve HTTP to programs on this machine: JSON-RPC, a few reads, events."),
     "install-service": Entry(module="install_service", help="Install autodl as a service of systemd."),
     "completion": Entry(module="completion", help="Print the script that makes a shell complete commands and tasks."),
 }

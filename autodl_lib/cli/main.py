@@ -20,7 +20,7 @@ import click
 from autodl_lib import __version__
 from autodl_lib.cli.command import common_parameters
 from autodl_lib.cli.command_table import COMMANDS, short_help
-from autodl_lib.cli.session import RunDaemon, Session, complain
+from autodl_lib.cli.session import RunDaemon, RunHttp, Session, complain
 from autodl_lib.cli.text import clean
 from autodl_lib.contract.errors import AutodlError
 
@@ -28,14 +28,14 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
-def run(arguments: Sequence[str], *, entry: str, run_daemon: RunDaemon) -> int:
+def run(arguments: Sequence[str], *, entry: str, run_daemon: RunDaemon, run_http: RunHttp | None = None) -> int:
     """Run one command line and return its exit status; `entry` is the path of autodl.py."""
     _fill_gaps()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     group = CommandGroup()
-    session = Session(entry=entry, run_daemon=run_daemon)
+    session = Session(entry=entry, run_daemon=run_daemon, run_http=run_http)
     try:
         if "_AUTODL_COMPLETE" in os.environ:
             from autodl_lib.cli.completion import complete

@@ -11,6 +11,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from autodl_lib.client.connection import Connection
     from autodl_lib.contract.requests.registry import Request
 
@@ -30,12 +32,31 @@ class RunDaemon(Protocol):
     ) -> int: ...
 
 
+class RunHttp(Protocol):
+    """Serves HTTP in this process until it ends; returns its exit status."""
+
+    def __call__(
+        self,
+        *,
+        open_daemon: Callable[[], Connection],
+        listen: tuple[str, ...],
+        token_file: str | None,
+        folders: tuple[str, ...],
+        host_names: tuple[str, ...],
+        origins: tuple[str, ...],
+        allow_remote: bool,
+        read_only: bool,
+        head_timeout_s: float | None,
+    ) -> int: ...
+
+
 class Session:
     """One run of the command line; the options are filled in while click parses."""
 
-    def __init__(self, *, entry: str, run_daemon: RunDaemon) -> None:
+    def __init__(self, *, entry: str, run_daemon: RunDaemon, run_http: RunHttp | None = None) -> None:
         self.entry = entry
         self.run_daemon = run_daemon
+        self.run_http = run_http
         self.socket: str | None = None
         self.json = False
 

@@ -77,6 +77,19 @@ class Connection:
         """Hang up."""
         self._socket.close()
 
+    def is_quiet(self) -> bool:
+        """Tell whether nothing has come unasked, such as the end: then it can be used again."""
+        if self._buffer:
+            return False
+        try:
+            self._socket.settimeout(0)
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
     def call(self, request: Request) -> dict[str, Any]:
         """Send one request and return its result.
 

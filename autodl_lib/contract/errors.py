@@ -134,7 +134,7 @@ class NoDaemon(AutodlError):
 
     code = "no_daemon"
     exit_status = 3
-    http_status = 502
+    http_status = 503
     retryable = True
 
 

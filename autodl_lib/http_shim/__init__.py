@@ -1,0 +1,1 @@
+"""Runs as: an unprivileged account of its own, or a user. HTTP in, client out, for programs without Unix sockets."""
