@@ -21,6 +21,7 @@ from autodl_lib.http_shim.messages import Head, error_answer, refusal_answer
 from autodl_lib.http_shim.refusals import Headers, Refusal, no_length, too_long, unwanted_body
 from autodl_lib.http_shim.refused_log import RefusedLog
 from autodl_lib.http_shim.routes import Action, Rpc
+from autodl_lib.http_shim.server import Phase
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,7 @@ class HttpConnection:
         self._stream = stream
         self._application = application
         self._refused = refused
-        self.is_proven = False
-        """It has shown the token."""
-        self.is_busy = False
-        """A request of it is being answered."""
+        self.phase = Phase.UNPROVEN
 
     async def serve(self) -> None:
         """Answer requests until the connection is done."""
@@ -64,18 +62,20 @@ class HttpConnection:
             if guard.is_preflight(head):
                 return await self._stream.send(preflight_answer(), cors, close=True)
             guard.check_token(head)
-            self.is_proven = True
+            self.phase = Phase.IDLE
             action = admitted(guard, head)
             _check_length(head, action)
             body = await self._stream.read_body()
-            self.is_busy = True
+            self.phase = Phase.BUSY
             return await self._answer(action, body, cors)
         except Refusal as refusal:
             self._refused.count(refusal.code)
             # Without the token, the next request costs the caller a new connection.
-            return await self._stream.send(refusal_answer(refusal), cors, close=not self.is_proven)
+            is_unproven = self.phase is Phase.UNPROVEN
+            return await self._stream.send(refusal_answer(refusal), cors, close=is_unproven)
         finally:
-            self.is_busy = False
+            if self.phase is Phase.BUSY:
+                self.phase = Phase.IDLE
 
     async def _answer(self, action: Action, body: bytes, cors: Headers) -> bool:
         try:
@@ -92,6 +92,7 @@ class HttpConnection:
 
     async def _pass_on(self, events: EventStream, cors: Headers) -> None:
         """Send events for as long as the client is there and the daemon has some."""
+        self.phase = Phase.STREAMING
         gone = asyncio.create_task(self._stream.until_gone())
         try:
             await self._stream.begin_stream("text/event-stream", cors)
@@ -101,8 +102,10 @@ class HttpConnection:
                 await self._stream.send_piece(piece)
             await self._stream.end_stream()
         finally:
-            gone.cancel()
             events.close()
+            gone.cancel()
+            # One at a time may read: this one must have ended before what is left is read away.
+            await asyncio.wait([gone])
 
 
 def _check_length(head: Head, action: Action) -> None:

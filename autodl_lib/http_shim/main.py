@@ -31,13 +31,9 @@ def run(options: HttpOptions) -> int:
     from autodl_lib.http_shim.token_file import load_token
 
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.INFO)
-    token_path, token = load_token(options.token_file)
+    token = load_token(options.token_file)
     listening = open_sockets(options.listen, DEFAULT_LISTEN, allow_remote=options.allow_remote)
     try:
-        for one in listening:
-            logger.info("listens on %s; the token is in %s", one.name, token_path)
-            if one.is_remote:
-                logger.warning("%s: no TLS, so whoever is on the way can read the token and use it", one.name)
         serve(options, token, listening)
     finally:
         for one in listening:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import Protocol
 
 from autodl_lib.http_shim.client_stream import PIECE_BYTES, ClientStream, Patience
@@ -25,11 +26,22 @@ _ACCEPT_PAUSE_S = 0.5
 logger = logging.getLogger(__name__)
 
 
+class Phase(StrEnum):
+    """What a connection is doing."""
+
+    UNPROVEN = "unproven"
+    """It has not shown the token yet."""
+    IDLE = "idle"
+    """It may ask something more."""
+    BUSY = "busy"
+    """A request of it is being answered."""
+    STREAMING = "streaming"
+
+
 class Served(Protocol):
     """A client's connection."""
 
-    is_proven: bool
-    is_busy: bool
+    phase: Phase
 
     async def serve(self) -> None:
         """Answer until it is done."""
@@ -52,15 +64,15 @@ class Server:
         await stop.wait()
         for task in accepting:
             task.cancel()
-        for connection in list(self._connections):
-            if not connection.is_busy:
-                connection.drop()
-        tasks = list(self._connections.values())
-        if tasks:
-            await asyncio.wait(tasks, timeout=GRACE_S)
-        for task in tasks:
+        serving = dict(self._connections)
+        for connection, task in serving.items():
+            if connection.phase is not Phase.BUSY:
+                task.cancel()
+        if serving:
+            await asyncio.wait(serving.values(), timeout=GRACE_S)
+        for task in serving.values():
             task.cancel()
-        await asyncio.gather(*accepting, *tasks, return_exceptions=True)
+        await asyncio.gather(*accepting, *serving.values(), return_exceptions=True)
 
     async def _accept_all(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -98,10 +110,10 @@ class Server:
         task.add_done_callback(lambda _: self._connections.pop(connection, None))
 
     def _make_room(self) -> bool:
-        waiting = [one for one in self._connections if not one.is_busy]
-        chosen = next((one for one in waiting if not one.is_proven), waiting[0] if waiting else None)
-        if chosen is None:
-            return False
-        self._connections.pop(chosen)
-        chosen.drop()
-        return True
+        for phase in (Phase.UNPROVEN, Phase.IDLE):
+            chosen = next((one for one in self._connections if one.phase is phase), None)
+            if chosen is not None:
+                self._connections.pop(chosen)
+                chosen.drop()
+                return True
+        return False

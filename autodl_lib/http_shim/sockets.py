@@ -22,7 +22,7 @@ from autodl_lib.contract.errors import AlreadyRunning, BadSettings, InvalidParam
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+|localhost)):([0-9]{1,5})", re.ASCII)
 _UNIX = "unix:"
 _FIRST_FD = 3
-_BACKLOG = 128
+_BACKLOG = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import re
 import secrets
 import stat
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from autodl_lib.client.locate import make_private, private_folders
 from autodl_lib.contract.errors import BadSettings, NotAllowed
@@ -24,8 +25,16 @@ _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]{32,1024}")
 """Source: RFC 6750, section 2.1; no shorter than 32 characters, since it is all that keeps others out."""
 
 
-def load_token(path: str | None) -> tuple[str, bytes]:
-    """Return the path of the token's file and the token; make both where there are none.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """What callers prove themselves by, and the path of its file."""
+
+    path: str
+    text: bytes = field(repr=False)
+
+
+def load_token(path: str | None) -> Token:
+    """Return the token; make it, and its file, where there is none.
 
     Raises: NotAllowed, BadSettings.
     """
@@ -37,7 +46,7 @@ def load_token(path: str | None) -> tuple[str, bytes]:
     try:
         if not os.path.exists(path):
             _make(path)
-        return path, _read(path)
+        return Token(path=path, text=_read(path))
     except OSError as error:
         raise BadSettings(f"can't use the token's file {path}: {error.strerror}") from None
 

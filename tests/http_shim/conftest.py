@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.accounts import User, accounts
 from support.daemon import Daemon
-from support.http_front import HttpFront
+from support.http_front import HttpFront, MakeFront
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +36,6 @@ def front(shared: Daemon, web: User) -> Iterator[HttpFront]:
     made = HttpFront(shared.folder, shared, web).start()
     yield made
     made.end()
-
-
-MakeFront = Callable[..., HttpFront]
 
 
 @pytest.fixture

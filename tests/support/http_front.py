@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,10 @@ class HttpFront:
         if self.process.poll() is not None:
             raise AssertionError(f"it ended with {self.process.returncode}: {self.log()}")
         return "listens on" in self.log()
+
+
+MakeFront = Callable[..., HttpFront]
+"""The fixture `make_front`: a daemon, and arguments of the command line."""
 
 
 def rpc_body(method: str, **params: Any) -> bytes:

@@ -1,0 +1,238 @@
+"""HTTP clients that are wrong, slow, or many."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.daemon import Daemon, MakeDaemon
+from support.http_front import HttpFront, MakeFront, read_all, read_reply, rpc_body
+from support.waiting import wait_until
+
+MIB = 1024 * 1024
+HOST = b"Host: localhost\r\n"
+
+
+def status_of(data: bytes) -> int | None:
+    return int(data.split(b" ", 2)[1]) if data.startswith(b"HTTP/1.1 ") else None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET /stats\r\n\r\n",
+        b"GET  /stats HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /sta ts HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /stats HTTP/2.0\r\n" + HOST + b"\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /stats HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
+        b"GET /stats HTTP/1.1\r\n" + HOST + b" folded: x\r\n\r\n",
+        b"GET /stats HTTP/1.1\r\n" + HOST + b"no colon\r\n\r\n",
+        b"GET /stats HTTP/1.1\r\n" + HOST + b"sp ace: x\r\n\r\n",
+        b"GET /stats HTTP/1.1\r\n" + HOST + b"nul: \x00\r\n\r\n",
+        b"POST /rpc HTTP/1.1\r\n" + HOST + b"Content-Length: x\r\n\r\n",
+        b"POST /rpc HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n",
+        b"POST /rpc HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /rpc HTTP/1.1\r\n" + HOST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"POST /rpc HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip\r\n\r\n",
+        b"GET http://evil.example/stats HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"CONNECT evil.example:443 HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /stats HTTP/1.1\r\n" + HOST + b"Long: " + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET /stats HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 3000 + b"\r\n",
+    ],
+)
+def test_bytes_that_are_no_request_are_answered_as_that_and_no_more(front: HttpFront, data: bytes) -> None:
+    assert status_of(front.raw(data)) in (400, 401, 405, 431, 501, 505)
+    assert front.get("/stats").status == 200
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pieces=st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.sampled_from(
+                [
+                    b"GET ",
+                    b"POST ",
+                    b"/rpc",
+                    b"/stats",
+                    b" HTTP/1.1\r\n",
+                    HOST,
+                    b"Content-Length: ",
+                    b"7",
+                    b"\r\n",
+                    b"\r\n\r\n",
+                    b"Transfer-Encoding: chunked\r\n",
+                    b"TOKEN",
+                    b"Expect: 100-continue\r\n",
+                    b"Content-Type: application/json\r\n",
+                ]
+            ),
+        ),
+        max_size=25,
+    )
+)
+def test_any_bytes_at_all_do_no_harm(front: HttpFront, pieces: list[bytes]) -> None:
+    bearer = f"Authorization: Bearer {front.token}\r\n".encode()
+    answered = front.raw(b"".join(bearer if piece == b"TOKEN" else piece for piece in pieces))
+    assert answered == b"" or status_of(answered) is not None
+
+
+@pytest.mark.parametrize("line", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+def test_a_question_has_no_body(front: HttpFront, line: str) -> None:
+    answered = front.raw(front.head("GET /stats HTTP/1.1", line) + b"5\r\nhello\r\n0\r\n\r\n")
+    assert status_of(answered) == 400
+    assert b"unwanted_body" in answered
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ((), 411),
+        (("Transfer-Encoding: chunked",), 411),
+        (("Transfer-Encoding: chunked", "Content-Length: 5"), 411),
+        (("Transfer-Encoding: gzip, chunked",), 501),
+        ((f"Content-Length: {4 * MIB + 1}",), 413),
+        (("Content-Length: 99999999999999999999",), 413),
+        (("Content-Length: 5", "Content-Encoding: gzip"), 415),
+    ],
+)
+def test_a_body_has_a_known_and_modest_length(front: HttpFront, lines: tuple[str, ...], status: int) -> None:
+    head = front.head("POST /rpc HTTP/1.1", "Content-Type: application/json", *lines)
+    assert status_of(front.raw(head + b"5\r\nhello\r\n0\r\n\r\n")) == status
+
+
+def test_a_body_up_to_the_limit_is_read(front: HttpFront) -> None:
+    body = rpc_body("stats")
+    reply = front.post(body + b" " * (4 * MIB - len(body)))
+    assert reply.status == 200
+
+
+def test_who_sends_on_after_a_refusal_can_still_read_it(front: HttpFront) -> None:
+    head = front.head("POST /rpc HTTP/1.1", "Content-Type: application/json", f"Content-Length: {8 * MIB}")
+    with front.connect() as client:
+        client.sendall(head)
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            client.settimeout(1)
+            client.sendall(bytes(MIB))
+        client.settimeout(20)
+        assert status_of(read_all(client)) == 413
+
+
+def test_who_asks_before_sending_is_told_to_go_on(front: HttpFront) -> None:
+    body = rpc_body("stats")
+    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}", "Expect: 100-continue")
+    with front.connect() as client:
+        client.sendall(front.head("POST /rpc HTTP/1.1", *lines))
+        assert client.recv(100) == b"HTTP/1.1 100 \r\n\r\n"
+        client.sendall(body)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_asks_before_sending_without_the_token_is_not(front: HttpFront) -> None:
+    lines = ("Content-Type: application/json", "Content-Length: 9", "Expect: 100-continue")
+    with front.connect() as client:
+        client.sendall(front.head("POST /rpc HTTP/1.1", *lines, token=False))
+        assert client.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_connection_serves_many_requests_also_after_an_error(front: HttpFront) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", front.port, timeout=30)
+    with contextlib.closing(client):
+        for path, status in [("/stats", 200), ("/nothing", 404), ("/tasks", 200), ("/tasks/77", 404), ("/stats", 200)]:
+            client.request("GET", path, headers=front.bearer)
+            if client.sock is not None:
+                port = client.sock.getsockname()[1]
+            assert read_reply(client.getresponse()).status == status
+            assert client.sock.getsockname()[1] == port
+
+
+def test_requests_that_come_ahead_are_answered_in_order(front: HttpFront) -> None:
+    bodies = [json.dumps({"jsonrpc": "2.0", "id": number, "method": "stats"}).encode() for number in range(50)]
+    kind = "Content-Type: application/json"
+    ahead = [front.head("POST /rpc HTTP/1.1", kind, f"Content-Length: {len(body)}") + body for body in bodies]
+    answered = front.raw(b"".join(ahead))
+    numbers = [json.loads(part.split(b"\n")[0])["id"] for part in answered.split(b"\r\n\r\n")[1:]]
+    assert numbers == list(range(50))
+
+
+def test_an_old_client_is_answered_once(front: HttpFront) -> None:
+    answered = front.raw(front.head("GET /stats HTTP/1.0") * 2)
+    assert answered.count(b"HTTP/1.1 200 ") == 1
+    assert b"connection: close" in answered.lower()
+
+
+def test_who_wants_to_speak_something_else_is_answered_in_http(front: HttpFront) -> None:
+    reply = front.get("/stats", Upgrade="websocket", Connection="Upgrade")
+    assert reply.status == 200
+
+
+def test_a_client_that_takes_its_time_is_cut_off(make_daemon: MakeDaemon, make_front: MakeFront) -> None:
+    front = make_front(make_daemon().start(), "--head-timeout", "0.2").start()
+    for begin in (b"", b"GET /stats HTTP/1.1\r\nHost: loc", front.head("GET /stats HTTP/1.1")[:-2]):
+        with front.connect() as client:
+            client.sendall(begin)
+            answered = read_all(client)
+            assert status_of(answered) == 408
+    with front.connect() as client:
+        # However long it goes on sending: a header every now and then buys no time.
+        client.sendall(b"GET /stats HTTP/1.1\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100_000):
+                client.sendall(b"X: y\r\n")
+        assert status_of(read_all(client)) in (408, 431, None)
+    assert front.get("/stats").status == 200
+
+
+def test_a_client_that_reads_nothing_does_not_keep_others_waiting(front: HttpFront) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", front.port))
+            client.sendall(front.head("GET /history?limit=5000 HTTP/1.1") * 50)
+        assert front.get("/stats").status == 200
+
+
+def test_who_has_no_token_can_not_keep_others_out(front: HttpFront) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(400):
+            stack.enter_context(front.connect())
+        assert front.get("/stats").status == 200
+        assert len(psutil.Process(front.process.pid).net_connections("tcp")) < 150  # type: ignore[union-attr]
+
+
+def test_many_clients_at_once_are_all_answered(front: HttpFront) -> None:
+    clients = []
+    try:
+        for _ in range(100):
+            client = http.client.HTTPConnection("127.0.0.1", front.port, timeout=30)
+            client.request("GET", "/stats", headers=front.bearer)
+            clients.append(client)
+        assert [read_reply(client.getresponse()).status for client in clients] == [200] * 100
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_clients_that_left_leave_nothing_behind(front: HttpFront, shared: Daemon) -> None:
+    assert front.process is not None
+    front.get("/stats")
+    process = psutil.Process(front.process.pid)
+    wait_until(lambda: len(process.net_connections("tcp")) == 1, "others are gone")
+    before = process.num_fds()
+    for number in range(50):
+        with front.connect() as client:
+            client.sendall(front.head("GET /events HTTP/1.1")[: 20 + number])
+    wait_until(lambda: process.num_fds() <= before, "all is closed", seen=lambda: os.listdir(f"/proc/{process.pid}/fd"))
