@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from autodl_lib.contract.codec import decode_fields, field_names
@@ -29,12 +30,17 @@ def decoded(cls: type[T], document: Any) -> T:
     Raises: ProtocolMismatch.
     """
     try:
-        names = field_names(typing.cast(Any, cls))
-        if document.keys() - names:
+        names = _names_of(typing.cast(Any, cls))
+        if not names.issuperset(document.keys()):
             document = {name: document[name] for name in names if name in document}
         return decode_fields(cls, document)
     except (AttributeError, InvalidParams) as error:
         raise ProtocolMismatch(f"the daemon answered something that can't be read: {error}") from None
+
+
+@cache
+def _names_of(cls: Any) -> frozenset[str]:
+    return frozenset(field_names(cls))
 
 
 def task_from(document: Any) -> Task:

@@ -26,6 +26,7 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 
 T = TypeVar("T")
 _Decode = Callable[[Any, str], Any]
+_Fill = Callable[[Any, Any], None]
 
 
 def loads(data: bytes | str) -> Any:
@@ -75,7 +76,7 @@ def decode_message(kinds: Mapping[str, type[T]], document: Any) -> T:
     message_type = kinds.get(kind) if isinstance(kind, str) else None
     if message_type is None:
         raise InvalidParams("a message of an unknown type")
-    return decode_fields(message_type, {key: value for key, value in document.items() if key != "type"})
+    return _filled(message_type, document, "", len(document) - 1)
 
 
 def message_to_json(message: Any) -> dict[str, Any]:
@@ -95,16 +96,34 @@ def decode_fields(cls: type[T], document: Any, *, context: str = "") -> T:
     """
     if type(document) is not dict and not isinstance(document, Mapping):
         raise InvalidParams(f"{context.rstrip('.') or 'params'} must be an object")
-    decoders, required = _decoders(typing.cast(Any, cls))
-    values: dict[str, Any] = {}
-    for key, value in document.items():
-        decode = decoders.get(key)
-        if decode is None:
+    return _filled(cls, document, context, len(document))
+
+
+def _filled(cls: type[T], document: Mapping[str, Any], context: str, strange: int) -> T:
+    """Build a dataclass from an object that has at most `strange` members that are no fields."""
+    made = cls.__new__(cls)
+    for name, decode, fill, default in _slots(typing.cast(Any, cls)):
+        if name in document:
+            fill(made, decode(document[name], context + name if context else name))
+            strange -= 1
+        elif default is dataclasses.MISSING:
+            _refuse_names(cls, document, context)
+        else:
+            fill(made, default() if isinstance(default, type) else default)
+    if strange:
+        _refuse_names(cls, document, context)
+    return made
+
+
+def _refuse_names(cls: type[Any], document: Mapping[str, Any], context: str) -> NoReturn:
+    """Say which name is unknown, or else which is missing."""
+    slots = _slots(typing.cast(Any, cls))
+    known = {name for name, *_ in slots}
+    for key in document:
+        if key not in known and not (key == "type" and hasattr(cls, "type")):
             raise InvalidParams(f"unknown parameter {ascii(context + str(key)[:80])[1:-1]}")
-        values[key] = decode(value, context + key)
-    if not required.issubset(values):
-        raise InvalidParams(f"missing parameter {context}{min(required - values.keys())}")
-    return cls(**values)
+    missing = [name for name, _, _, default in slots if default is dataclasses.MISSING and name not in document]
+    raise InvalidParams(f"missing parameter {context}{min(missing)}")
 
 
 @cache
@@ -119,15 +138,18 @@ def _field_defaults(cls: Any) -> tuple[tuple[str, Any], ...]:
 
 
 @cache
-def _decoders(cls: Any) -> tuple[dict[str, _Decode], frozenset[str]]:
+def _slots(cls: Any) -> tuple[tuple[str, _Decode, _Fill, Any], ...]:
+    """Return each field's name, decoder, slot, and default or what makes it.
+
+    Slots are filled one by one: a call with all values by name would take as long again.
+    """
     hints = typing.get_type_hints(cls)
-    decoders: dict[str, _Decode] = {}
-    required = set()
+    slots = []
     for field in dataclasses.fields(cls):
-        decoders[field.name] = _decoder(hints[field.name], param_of(field))
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            required.add(field.name)
-    return decoders, frozenset(required)
+        decode = _decoder(hints[field.name], param_of(field))
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory
+        slots.append((field.name, decode, getattr(cls, field.name).__set__, default))
+    return tuple(slots)
 
 
 def _decoder(hint: Any, bounds: Param) -> _Decode:
@@ -251,5 +273,5 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 # Made once: json.loads and json.dumps make them for each text.
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object_without_duplicates)
-_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
 _PLAIN = frozenset({type(None), bool, int, float, str})

@@ -108,10 +108,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
-    """The `ready` report of this lease is on the supervisor's disk: give the file its final name."""
+    """The `ready` reports of these leases are on the supervisor's disk: give the files their final names."""
 
     type: ClassVar[str] = "publish"
-    lease: str
+    leases: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,10 @@ from autodl_lib.supervisor.workers.losses import Loss
 from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
 
 _STORE_RETRY_S = 1.0
+_NOT_KEPT = frozenset({Progress, Yielded})
+_OF_MANY = frozenset({Ready, Finished})
+"""Reports that come in floods: those of a batch are recorded together."""
+
 _OUTCOME_OF = {Want.PAUSE: TaskEvent.PAUSE, Want.CANCEL: TaskEvent.CANCEL}
 
 logger = logging.getLogger(__name__)
@@ -76,8 +80,7 @@ class Outcomes:
 
     async def record(self, batch: list[Admitted]) -> Recorded:
         """Record reports in one commit; return what follows from it."""
-        kept = [item for item in batch if not isinstance(item.report, Progress | Yielded)]
-
+        kept = [item for item in batch if type(item.report) not in _NOT_KEPT]
         refused: dict[str, tuple[Worker, str]] = {}
         try:
             if kept:
@@ -111,7 +114,7 @@ class Outcomes:
         def run(transaction: Transaction) -> None:
             self._answers.clear()
             self._received.clear()
-            for is_of_many, group in itertools.groupby(items, lambda item: isinstance(item.report, Ready | Finished)):
+            for is_of_many, group in itertools.groupby(items, lambda item: type(item.report) in _OF_MANY):
                 if is_of_many:
                     self._deliver(transaction, list(group))
                     continue

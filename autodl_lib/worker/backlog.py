@@ -71,7 +71,8 @@ class Backlog:
                 case Assign():
                     self._take(order)
                 case Publish():
-                    self._publish(order.lease)
+                    for lease in order.leases:
+                        self._publish(lease)
                 case Halt():
                     self._halt(order)
                 case SetRate() | Grant():

@@ -120,10 +120,10 @@ def test_a_name_taken_during_the_download_is_noticed_when_publishing(
     assign = worker.assign(server.serve("/f", GOOD), folder)
     first = worker.await_report(Ready, assign.lease)
     (folder / "f").write_bytes(b"mine")
-    worker.order(Publish(lease=assign.lease))
+    worker.order(Publish(leases=(assign.lease,)))
     second = worker.await_report(Ready, assign.lease, such=lambda report: report.name != first.name)
     assert (second.name, second.identity) == ("f.1", first.identity)
-    worker.order(Publish(lease=assign.lease))
+    worker.order(Publish(leases=(assign.lease,)))
     finished = worker.await_end(assign.lease)
     assert isinstance(finished, Finished)
     assert finished.dest == str(folder / "f.1")
@@ -138,7 +138,7 @@ def test_a_name_taken_during_the_download_is_a_conflict_when_asked_for(
     assign = worker.assign(url, folder, on_conflict=OnConflict.FAIL)
     worker.await_report(Ready, assign.lease)
     (folder / "f").write_bytes(b"mine")
-    worker.order(Publish(lease=assign.lease))
+    worker.order(Publish(leases=(assign.lease,)))
     failed = worker.await_end(assign.lease)
     assert isinstance(failed, Failed)
     assert (failed.code, failed.part) == (FailureCode.CONFLICT, ".f.autodl-part")
@@ -175,7 +175,7 @@ def test_a_part_that_was_replaced_is_not_published(
     ready = worker.await_report(Ready, assign.lease)
     (folder / ready.part).rename(folder / "moved")
     (folder / ready.part).write_bytes(b"somebody's")
-    worker.order(Publish(lease=assign.lease))
+    worker.order(Publish(leases=(assign.lease,)))
     assert isinstance(worker.await_end(assign.lease), Failed)
     assert (folder / ready.part).read_bytes() == b"somebody's"
     assert not (folder / "f").exists()
@@ -278,7 +278,7 @@ def test_a_halt_after_publish_reports_finished(server: MisbehavingServer, worker
     worker.auto_publish = False
     assign = worker.assign(server.serve("/f", GOOD), folder)
     worker.await_report(Ready, assign.lease)
-    worker.order(Publish(lease=assign.lease), Halt(lease=assign.lease, discard=True))
+    worker.order(Publish(leases=(assign.lease,)), Halt(lease=assign.lease, discard=True))
     assert isinstance(worker.await_end(assign.lease), Finished)
     assert (folder / "f").read_bytes() == BODY
 

@@ -53,7 +53,7 @@ def test_small_files_wait_for_leave_to_publish_together(
         worker.order(assign)
         worker.await_report(Ready, assign.lease)
     assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
-    worker.order(*(Publish(lease=assign.lease) for assign in reversed(assigns)))
+    worker.order(Publish(leases=tuple(assign.lease for assign in reversed(assigns))))
     assert all(isinstance(worker.await_end(assign.lease), Finished) for assign in assigns)
 
 
@@ -80,7 +80,7 @@ def test_a_visible_transfer_is_finished_before_the_next_begins(
     worker.await_report(Ready, long.lease)
     nexts = worker.assign(server.serve("/next", SMALL), folder)
     assert isinstance(worker.await_end(nexts.lease), Returned)
-    worker.order(Publish(lease=long.lease))
+    worker.order(Publish(leases=(long.lease,)))
     assert isinstance(worker.await_end(long.lease), Finished)
 
 
@@ -111,7 +111,7 @@ def test_a_halt_for_a_lease_that_is_over_is_ignored(
 ) -> None:
     first = worker.assign(server.serve("/f", SMALL), folder)
     worker.await_end(first.lease)
-    worker.order(Halt(lease=first.lease, discard=True), Publish(lease=first.lease))
+    worker.order(Halt(lease=first.lease, discard=True), Publish(leases=(first.lease,)))
     second = worker.assign(server.serve("/g", SMALL), folder)
     assert isinstance(worker.await_end(second.lease), Finished)
     assert (folder / "f").exists()

@@ -83,7 +83,7 @@ class WorkerHarness:
                 case Assign():
                     self._phases[order.lease] = LeasePhase.ASSIGNED
                 case Publish():
-                    self._phases[order.lease] = LeasePhase.PUBLISHING
+                    self._phases.update(dict.fromkeys(order.leases, LeasePhase.PUBLISHING))
                 case Discard():
                     self._phases[order.lease] = LeasePhase.DISCARDING
         data = b"".join(dumps(message_to_json(order)) for order in orders)
@@ -186,7 +186,7 @@ class WorkerHarness:
         self._phases[report.lease] = following
         self.seen.append(report)
         if isinstance(report, Ready) and self.auto_publish:
-            self.order(Publish(lease=report.lease))
+            self.order(Publish(leases=(report.lease,)))
 
     # --- the end ---
 

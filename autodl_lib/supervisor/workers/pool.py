@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
@@ -152,11 +153,14 @@ class Pool:
 
     def publish(self, leases: list[Lease]) -> None:
         """Let workers publish: what makes it safe is on disk."""
+        of_worker: defaultdict[Worker, list[str]] = defaultdict(list)
         for lease in leases:
             worker = self.leases.worker_of(lease)
             if worker is not None and not lease.halting and lease.phase is LeasePhase.READY:
                 lease.phase = LeasePhase.PUBLISHING
-                worker.send(Publish(lease=lease.id))
+                of_worker[worker].append(lease.id)
+        for worker, ids in of_worker.items():
+            worker.send(Publish(leases=tuple(ids)))
 
     def halt(self, lease: Lease, outcome: TaskEvent) -> None:
         """Have a worker let go of a task: discarding its part for CANCEL and CLEAR, else keeping it."""
@@ -328,8 +332,9 @@ class Pool:
                 self._early.setdefault(key, []).append(text)
         for worker, why in admission.distrusted:
             self.distrust(worker, why)
+        for worker in dict.fromkeys(item.worker for item in admission.reports):
+            self.roster.learn_pace(worker)
         for item in admission.reports:
-            self.roster.learn_pace(item.worker)
             if isinstance(item.report, Progress):
                 self.leases.live[item.lease.task_id] = item.report
                 continue
