@@ -26,7 +26,7 @@ MIRROR = os.environ.get("AUTODL_TEST_MIRROR", "http://deb.debian.org/debian")
 SUITE = "bookworm"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "procps", "curl", "nginx-light"),
-    *("python3", "python3-pycurl", "python3-click", "python3-psutil", "python3-rich"),
+    *("python3", "python3-pycurl", "python3-click", "python3-psutil", "python3-rich", "python3-h11"),
 )
 
 _NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")

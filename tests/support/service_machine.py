@@ -17,6 +17,9 @@ from support.waiting import wait_until
 
 SERVICE = "autodl.service"
 SOCKET = "autodl.socket"
+HTTP_SERVICE = "autodl-http.service"
+HTTP_SOCKET = "autodl-http.socket"
+"""Installed, and off."""
 USERS = ("alice", "bob")
 WEB = "http://127.0.0.1:8080"
 SLOW_BYTES = 3_000_000
@@ -79,7 +82,10 @@ class ServiceMachine:
         self.machine.write("usr/bin/autodl", _START, 0o755)
         units = REPO / "systemd"
         for source, target in (
-            *((units / name, f"usr/lib/systemd/system/{name}") for name in (SERVICE, SOCKET)),
+            *(
+                (units / name, f"usr/lib/systemd/system/{name}")
+                for name in (SERVICE, SOCKET, HTTP_SERVICE, HTTP_SOCKET)
+            ),
             *((units / "user" / name, f"usr/lib/systemd/user/{name}") for name in (SERVICE, SOCKET)),
             (units / "sysusers.d-autodl.conf", "usr/lib/sysusers.d/autodl.conf"),
             (units / "tmpfiles.d-autodl.conf", "usr/lib/tmpfiles.d/autodl.conf"),

@@ -13,7 +13,7 @@ import pytest
 from support.daemon import QUICK, REPO
 from support.debian_package import build, contents, control_file, field, older
 from support.machine import machine
-from support.service_machine import SERVICE, SLOW_BYTES, SOCKET, USERS, WEB, ServiceMachine
+from support.service_machine import HTTP_SERVICE, HTTP_SOCKET, SERVICE, SLOW_BYTES, SOCKET, USERS, WEB, ServiceMachine
 
 from autodl_lib import __version__
 
@@ -76,6 +76,7 @@ def test_it_needs_nothing_but_debians_own_packages(package: Path) -> None:
         "/usr/bin/autodl",
         CONFIG,
         *(f"{folder}/{name}" for folder in UNITS for name in (SERVICE, SOCKET)),
+        *(f"{UNITS[0]}/{name}" for name in (HTTP_SERVICE, HTTP_SOCKET)),
         "/usr/lib/sysusers.d/autodl.conf",
         "/usr/lib/tmpfiles.d/autodl.conf",
         *(f"/usr/share/man/man{page[-1]}/{page}.gz" for page in ("autodl.1", "autodl.toml.5", "autodl-protocol.7")),
@@ -112,6 +113,8 @@ def test_installing_it_enables_and_starts_the_service(computer: ServiceMachine) 
     machine = computer.machine
     assert machine.ok("systemctl", "is-enabled", SERVICE, SOCKET).split() == ["enabled"] * 2
     assert machine.ok("systemctl", "is-active", SERVICE, SOCKET).split() == ["active"] * 2
+    assert machine.run("systemctl", "is-enabled", HTTP_SOCKET).stdout == "disabled\n"
+    assert machine.run("systemctl", "is-active", HTTP_SERVICE, HTTP_SOCKET).stdout.split() == ["inactive"] * 2
     assert machine.ok("getent", "passwd", "autodl").endswith("/usr/sbin/nologin\n")
     assert machine.ok("getent", "group", "autodl-admin")
     digest = computer.serve("first", 100_000)
@@ -139,10 +142,12 @@ def test_an_upgrade_keeps_configuration_socket_and_queue_and_goes_on_where_it_wa
     task_id, digest = computer.start_slow("alice", "upgraded")
     waiting = computer.add("bob", "--paused", f"{WEB}/upgraded")
     socket = machine.ok("stat", "--format=%i", "/run/autodl/autodl.sock")
-    before = machine.main_pid(SERVICE)
+    machine.ok("systemctl", "start", HTTP_SOCKET, HTTP_SERVICE)
+    before, http_before = machine.main_pid(SERVICE), machine.main_pid(HTTP_SERVICE)
     install(computer, __version__)
     assert state_of(computer) == f"ii {__version__}"
     assert machine.main_pid(SERVICE) not in (before, 0)
+    assert machine.main_pid(HTTP_SERVICE) not in (http_before, 0), "what runs is the new version"
     assert machine.ok("stat", "--format=%i", "/run/autodl/autodl.sock") == socket
     assert machine.path(CONFIG).read_text() == QUICK + "[history]\nkeep_days = 7\n"
     task = computer.finish("alice", task_id)
@@ -153,9 +158,11 @@ def test_an_upgrade_keeps_configuration_socket_and_queue_and_goes_on_where_it_wa
 
 def test_an_upgrade_does_not_start_what_an_administrator_has_disabled(computer: ServiceMachine) -> None:
     machine = computer.machine
-    machine.ok("systemctl", "disable", "--now", SERVICE, SOCKET)
+    machine.ok("systemctl", "disable", "--now", SERVICE, SOCKET, HTTP_SOCKET)
+    machine.ok("systemctl", "stop", HTTP_SERVICE)
     install(computer, __version__)
-    assert machine.run("systemctl", "is-active", SERVICE, SOCKET).stdout.split() == ["inactive"] * 2
+    units = (SERVICE, SOCKET, HTTP_SERVICE, HTTP_SOCKET)
+    assert machine.run("systemctl", "is-active", *units).stdout.split() == ["inactive"] * 4
     assert machine.run("systemctl", "is-enabled", SERVICE, SOCKET).stdout.split() == ["disabled"] * 2
     machine.ok("systemctl", "enable", "--now", SERVICE, SOCKET)
 
@@ -163,10 +170,12 @@ def test_an_upgrade_does_not_start_what_an_administrator_has_disabled(computer: 
 def test_removing_it_stops_the_service_and_keeps_queue_configuration_and_parts(computer: ServiceMachine) -> None:
     machine = computer.machine
     computer.start_slow("alice", "removed")
+    machine.ok("systemctl", "start", HTTP_SOCKET, HTTP_SERVICE)
     before = machine.cursor()
     machine.ok("dpkg", "--remove", "autodl")
     assert computer.processes() == []
-    assert machine.run("systemctl", "is-active", SERVICE, SOCKET).stdout.split() == ["inactive"] * 2
+    units = (SERVICE, SOCKET, HTTP_SERVICE, HTTP_SOCKET)
+    assert machine.run("systemctl", "is-active", *units).stdout.split() == ["inactive"] * 4
     assert machine.journal("EVENT=worker_killed", after=before) == []
     assert machine.run("test", "-e", "/run/autodl/autodl.sock").returncode == 1
     assert machine.path("var/lib/autodl/queue.db").exists()
@@ -186,7 +195,7 @@ def test_installing_it_again_goes_on_with_the_queue_that_was_left(computer: Serv
 def test_purging_it_removes_queue_and_configuration_and_no_file_of_a_user(computer: ServiceMachine) -> None:
     machine = computer.machine
     machine.ok("dpkg", "--purge", "autodl")
-    for gone in ("var/lib/autodl", "etc/autodl"):
+    for gone in ("var/lib/autodl", "etc/autodl", "var/lib/autodl-http"):
         assert not machine.path(gone).exists()
     assert machine.run("test", "-e", "/run/autodl").returncode == 1
     links = machine.ok("find", "/etc/systemd", "/lib/systemd", "/usr/lib/systemd", "-name", "autodl*")
