@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from autodl_lib.contract.codec import MAX_LINE_BYTES, PROTOCOL_VERSION
-from autodl_lib.contract.errors import ERRORS
+from autodl_lib.contract.errors import ERRORS, AutodlError
 from autodl_lib.contract.failures import RETRYABLE, FailureCode
 from autodl_lib.contract.fields import MAX_INT, Param, param_of
 from autodl_lib.contract.replies.registry import Reply
@@ -99,10 +99,16 @@ def _states() -> str:
 
 
 def _errors() -> str:
-    lines = ["## Errors\n", "| `data.code` | JSON-RPC code | exit status | when |", "|---|---|---|---|"]
+    lines = ["## Errors\n", "| `data.code` | JSON-RPC code | exit status | HTTP | when |", "|---|---|---|---|---|"]
     for error in ERRORS:
-        lines.append(f"| `{error.code}` | {error.rpc_code} | {error.exit_status} | {(error.__doc__ or '').strip()} |")
+        lines.append(
+            f"| `{error.code}` | {error.rpc_code} | {error.exit_status} | {error.http_status} | {_meaning(error)} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _meaning(error: type[AutodlError]) -> str:
+    return (error.__doc__ or "").strip()
 
 
 def _failures() -> str:
