@@ -124,9 +124,9 @@ def test_a_stale_control_file_does_not_speak_for_a_new_part(folder: Folder) -> N
 
 
 def test_a_file_system_without_locks_still_takes_new_parts(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autodl_lib.worker.files import part_file
+    from autodl_lib.worker.files import part_lock
 
-    monkeypatch.setattr(part_file.fcntl, "flock", failing(1000, errno.ENOLCK, part_file.fcntl.flock))
+    monkeypatch.setattr(part_lock.fcntl, "flock", failing(1000, errno.ENOLCK, part_lock.fcntl.flock))
     name, first = claim_part(folder, claim())
     assert name == "f"
     assert isinstance(first, PartFile)
@@ -135,13 +135,28 @@ def test_a_file_system_without_locks_still_takes_new_parts(folder: Folder, monke
 
 
 @pytest.mark.parametrize("policy", [OnConflict.FAIL, OnConflict.OVERWRITE])
-def test_a_part_that_belongs_to_a_paused_task_is_busy(folder: Folder, policy: OnConflict) -> None:
-    _, part = claim_part(folder, claim(tag="paused"))
-    part.checkpoint(record(0, "paused"), durable=False)
-    part.close()
+def test_what_a_task_that_is_not_running_keeps_is_in_nobodys_way(folder: Folder, policy: OnConflict) -> None:
+    for tag in ("paused", "failed"):
+        _, part = claim_part(folder, claim(tag=tag, policy=policy))
+        part.write([tag.encode()], 0)
+        part.checkpoint(record(1, tag), durable=False)
+        part.close()
+    name, part = claim_part(folder, claim(policy=policy))
+    assert name == "f"
     with pytest.raises(TaskFailed) as caught:
-        claim_part(folder, claim(policy=policy))
+        claim_part(folder, claim(tag="another", policy=policy))
     assert caught.value.verdict.code is FailureCode.FILE_BUSY
+    part.remove()
+    for left, tag in ((".f.autodl-part", "paused"), (".f~1.autodl-part", "failed")):
+        reopened = reopen_part(folder, left, tag)
+        assert reopened is not None
+        assert os.pread(reopened[0].fd, 10, 0) == tag.encode()
+
+
+@pytest.mark.parametrize("policy", [OnConflict.FAIL, OnConflict.OVERWRITE])
+def test_a_folder_with_a_part_s_name_is_in_nobodys_way(folder: Folder, tmp_path: Path, policy: OnConflict) -> None:
+    (tmp_path / ".f.autodl-part").mkdir()
+    assert claim_part(folder, claim(policy=policy))[0] == "f"
 
 
 def test_numbers_are_remembered_only_when_there_are_many(folder: Folder, tmp_path: Path) -> None:

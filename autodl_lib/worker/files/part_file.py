@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import errno
-import fcntl
 import os
 import stat
 import time
@@ -24,17 +23,19 @@ from dataclasses import dataclass
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.worker_messages import FileIdentity
-from autodl_lib.worker.files.control_file import CONTROL_BYTES, MAY_PASS, ControlFile, ControlRecord, remove_control
+from autodl_lib.worker.files.control_file import CONTROL_BYTES, ControlFile, ControlRecord, remove_control
 from autodl_lib.worker.files.file_name import control_name, is_part_name, numbered, part_name
 from autodl_lib.worker.files.folder import Folder
+from autodl_lib.worker.files.part_lock import is_in_use, is_same_file, lock, open_and_lock
 from autodl_lib.worker.network.verdicts import TaskFailed
 
 _MOST_CANDIDATES = 100_000
 _ALWAYS_TRIED = 16
+_MOST_SET_ASIDE = 100
+"""Part files for one name, of tasks that failed or are paused, beside which another is begun."""
 _ATTEMPTS_TO_CLAIM = 8
 _END_OF_TIME_S = 2**33
 """No file is younger (2242): nanoseconds of later times do not fit what keeps them."""
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 class PartFile:
@@ -143,7 +144,7 @@ class PartFile:
 
     def is_in_place(self) -> bool:
         """Tell whether the part file's name still refers to it; its owner may have moved it."""
-        return _same_file(self.folder, self.name, self.fd)
+        return is_same_file(self.folder, self.name, self.fd)
 
     def remove(self) -> None:
         """Remove part file and control file and let go of them."""
@@ -199,16 +200,26 @@ def claim_part(folder: Folder, claim: Claim) -> tuple[str, PartFile]:
     """
     check_not_taken(folder, claim)
     if claim.on_conflict is not OnConflict.RENAME:
-        part = _claim(folder, part_name(claim.name), claim.tag)
-        if part is None:
-            message = f"another download is saving to {folder.join(claim.name)}"
-            raise TaskFailed(FailureCode.FILE_BUSY, message)
-        return claim.name, part
+        return claim.name, _claim_for(folder, claim)
     for name in candidates(folder, claim.name):
         part = _claim(folder, part_name(name), claim.tag)
         if part is not None:
             return name, part
     raise TaskFailed(FailureCode.CONFLICT, f"too many files are named like {folder.join(claim.name)}")
+
+
+def _claim_for(folder: Folder, claim: Claim) -> PartFile:
+    """Return a part file for exactly this name: another one where a task that isn't running keeps its own.
+
+    Raises: TaskFailed with `file_busy` while a download to this name is running, OSError.
+    """
+    for name in (claim.name, *(f"{claim.name}~{number}" for number in range(1, _MOST_SET_ASIDE))):
+        part = _claim(folder, part_name(name), claim.tag)
+        if part is not None:
+            return part
+        if is_in_use(folder, part_name(name)):
+            break
+    raise TaskFailed(FailureCode.FILE_BUSY, f"another download is saving to {folder.join(claim.name)}")
 
 
 def candidates(folder: Folder, name: str) -> Iterator[str]:
@@ -257,7 +268,7 @@ def _reopen(folder: Folder, name: str) -> PartFile | None:
 
     Raises: OSError.
     """
-    fd = _open_and_lock(folder, name) if is_part_name(name) else None
+    fd = open_and_lock(folder, name) if is_part_name(name) else None
     if fd is None:
         return None
     part = PartFile(folder, name, fd)
@@ -281,7 +292,7 @@ def discard_part(folder: Folder, name: str, tag: str) -> None:
         found[0].close()
         if found[1].tag != tag:
             return
-    fd = _open_and_lock(folder, name)
+    fd = open_and_lock(folder, name)
     if fd is None:
         if found is not None and not exists(folder, name):
             _unlink_quietly(control, folder.fd)
@@ -303,7 +314,7 @@ def _claim(folder: Folder, name: str, tag: str) -> PartFile | None:
                 return None
             continue
         try:
-            if _lock(fd, unsupported=True) and _same_file(folder, name, fd):
+            if lock(fd, unsupported=True) and is_same_file(folder, name, fd):
                 remove_control(control_name(name), folder.fd)
                 return PartFile(folder, name, fd)
         except OSError:
@@ -316,7 +327,7 @@ def _claim(folder: Folder, name: str, tag: str) -> PartFile | None:
 
 def _clear_abandoned(folder: Folder, name: str, tag: str) -> bool:
     """Unlink a part file that nobody uses or waits for; False when it has an owner or is none of ours."""
-    fd = _open_and_lock(folder, name)
+    fd = open_and_lock(folder, name)
     if fd is None:
         return not exists(folder, name)
     try:
@@ -329,49 +340,6 @@ def _clear_abandoned(folder: Folder, name: str, tag: str) -> bool:
     finally:
         os.close(fd)
     return True
-
-
-def _open_and_lock(folder: Folder, name: str) -> int | None:
-    """Open an existing regular file of ours and lock it; None when it is something else or in use.
-
-    Raises: OSError when that can't be told now.
-    """
-    try:
-        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder.fd)
-    except OSError as error:
-        if error.errno in MAY_PASS:
-            raise
-        return None
-    is_kept = False
-    try:
-        status = os.fstat(fd)
-        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        is_kept = ours and _lock(fd, unsupported=False) and _same_file(folder, name, fd)
-        return fd if is_kept else None
-    finally:
-        if not is_kept:
-            os.close(fd)
-
-
-def _lock(fd: int, *, unsupported: bool) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        return unsupported
-    return True
-
-
-def _same_file(folder: Folder, name: str, fd: int) -> bool:
-    """Tell whether a name still refers to the file that was locked."""
-    try:
-        named = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(named, os.fstat(fd))
 
 
 def exists(folder: Folder, name: str) -> bool:
