@@ -5,7 +5,7 @@ Memory is limited by RLIMIT_DATA: it counts what is written to, the stacks of li
 not what malloc only reserves, as RLIMIT_AS would.
 How it fails: a priority that a service manager or kernel refuses is left as it is; a limit that can't be set raises.
 Known limits: the kernel counts processes and threads by user, so those that a user has besides count too.
-Source: setrlimit(2), ioprio_set(2).
+Source: setrlimit(2), ioprio_set(2), sched(7).
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import ctypes
 import os
 import platform
 import resource
+from pathlib import Path
 
 from autodl_lib.contract.settings import IoPriority, WorkerSection
 
 MANAGER_FILES = 1024
 """Descriptors of the report queue's process: one for each worker."""
+
+_AUTOGROUP = Path("/proc/self/autogroup")
 
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "armv7l": 314, "ppc64le": 273, "s390x": 282}
 _IOPRIO_WHO_PROCESS = 1
@@ -42,10 +45,18 @@ def apply_limits(limits: WorkerSection) -> None:
             _limit(kind, most)
     _limit(resource.RLIMIT_MSGQUEUE, 0)
     _limit(resource.RLIMIT_RTPRIO, 0)
-    if limits.nice:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, max(limits.nice, os.getpriority(os.PRIO_PROCESS, 0)))
+    stand_back(limits.nice)
     _set_io_priority(limits.io_priority)
+
+
+def stand_back(nice: int) -> None:
+    """Take this niceness, or a higher one that was inherited; the supervisor's own may be lower (precedence.py)."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
+    if nice:
+        # Where each session is a group for the scheduler, niceness counts within it alone.
+        with contextlib.suppress(OSError):
+            _AUTOGROUP.write_text(str(nice))
 
 
 def limit_files(most: int) -> None:

@@ -23,6 +23,7 @@ from autodl_lib.supervisor.daemon import STOP_TIMEOUT_S, Daemon, Setup
 from autodl_lib.supervisor.environment import forget_the_rest
 from autodl_lib.supervisor.journal import JournalHandler, is_journal
 from autodl_lib.supervisor.options import SYSTEM_CONFIG, SYSTEM_SOCKET, SYSTEM_STATE_DIR, DaemonOptions
+from autodl_lib.supervisor.precedence import take_precedence
 from autodl_lib.supervisor.settings_file import read_settings
 from autodl_lib.supervisor.state_dir import claim_state_dir
 from autodl_lib.supervisor.systemd import ServiceManager, adopted_socket, path_of
@@ -84,6 +85,7 @@ def _run(options: DaemonOptions) -> None:
     # The loop waits for the database's thread no longer than this, each time that it comes back from the kernel.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.freeze()
+    take_precedence()
     try:
         if adopted is None:
             give_socket(socket_path, settings.access)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from servers import MIB, make_file, nginx
-from support.daemon import Daemon
+from support.daemon import AUTODL, Daemon
 from support.rpc import Wire
 from support.waiting import wait_until
 
@@ -126,6 +126,7 @@ def main() -> None:
             server = stack.enter_context(nginx(folder / "nginx"))
             make_file(server.files / "large.bin", 256 * MIB)
             (folder / "daemon").mkdir()
+            AUTODL.insert(0, "setsid")  # a session of its own, as service managers give it
             daemon = Daemon(folder / "daemon", config=_CONFIG)
             stack.callback(daemon.end_all)
             daemon.start()

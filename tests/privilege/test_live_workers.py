@@ -188,6 +188,15 @@ def test_new_limits_bind_the_workers_that_start_after_a_reload(
     assert worker_at_work(daemon, alice, nginx, "reload.bin").nice() == 7
 
 
+def test_the_daemon_comes_before_all_that_it_starts(make_daemon: MakeDaemon, nginx: Nginx, alice: User) -> None:
+    daemon = make_daemon().start()
+    worker = worker_at_work(daemon, alice, nginx, "before.bin")
+    manager = daemon.family().manager
+    assert manager is not None
+    assert psutil.Process(daemon.pid).nice() < 0
+    assert (worker.nice(), manager.nice()) == (0, 0)
+
+
 def test_the_log_says_whether_workers_are_confined(daemon: Daemon) -> None:
     wanted = f"confined by Landlock (version {landlock_abi()})" if landlock_abi() else "no Landlock here"
     assert wanted in daemon.log()

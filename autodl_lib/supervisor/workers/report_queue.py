@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 
 from autodl_lib.contract.worker_messages import MAX_REPORT_BYTES
 from autodl_lib.privilege.first_code import drop_manager, end_with_supervisor, keep_only, leave_session
-from autodl_lib.privilege.limits import MANAGER_FILES, limit_files
+from autodl_lib.privilege.limits import MANAGER_FILES, limit_files, stand_back
 
 QUEUE_NAME = "reports"
 DRAIN_TIMEOUT_S = 3600.0
@@ -128,6 +128,7 @@ def serve_reports(address: str, key: bytes, secret: str, ready: Connection) -> N
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     leave_session()
+    stand_back(0)
     limit_files(MANAGER_FILES)
     resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
     keep_only(ready.fileno(), end_with_supervisor())
