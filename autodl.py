@@ -57,7 +57,7 @@ def _run_http(
     origins: tuple[str, ...],
     allow_remote: bool,
     read_only: bool,
-    head_timeout_s: float | None,
+    patience_s: float | None,
 ) -> int:
     # The command line may not import what serves HTTP either, with its library.
     from autodl_lib.http_shim.main import run
@@ -72,7 +72,7 @@ def _run_http(
         origins=origins,
         allow_remote=allow_remote,
         read_only=read_only,
-        head_timeout_s=head_timeout_s,
+        patience_s=patience_s,
     )
     return run(options)
 

@@ -46,7 +46,7 @@ class RunHttp(Protocol):
         origins: tuple[str, ...],
         allow_remote: bool,
         read_only: bool,
-        head_timeout_s: float | None,
+        patience_s: float | None,
     ) -> int: ...
 
 

@@ -37,6 +37,11 @@ class Patience:
     piece_s: float = 30.0
     """To read 64 KiB of an answer."""
 
+    @classmethod
+    def of(cls, seconds: float) -> Patience:
+        """Return the same patience for all."""
+        return cls(head_s=seconds, idle_s=seconds, body_s=seconds, piece_s=seconds)
+
 
 class ClientGone(Exception):
     """There is nobody to answer to."""
@@ -51,6 +56,7 @@ class ClientStream:
         self._patience = patience
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._is_head = False
+        self._to_send = bytearray()
         # drain() then waits until all is sent, so that the time for it can be bounded.
         writer.transport.set_write_buffer_limits(high=0)
 
@@ -103,7 +109,8 @@ class ClientStream:
         Raises: Refusal, ClientGone, OSError.
         """
         if self._http.they_are_waiting_for_100_continue:
-            await self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
+            self._put(h11.InformationalResponse(status_code=100, headers=[]))
+            await self._flush()
         body = bytearray()
         try:
             async with asyncio.timeout(self._patience.body_s):
@@ -133,9 +140,9 @@ class ClientStream:
             headers += [("Content-Type", "application/json"), ("Content-Length", str(len(answer.body)))]
         # What is left of a request that is refused is not read: it could be without end.
         close = close or not self._is_read()
-        await self._begin(answer.status, (*headers, *more), close=close)
+        self._begin(answer.status, (*headers, *more), close=close)
         await self.send_piece(answer.body)
-        await self._write(self._http.send(h11.EndOfMessage()))
+        await self.end_stream()
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     async def begin_stream(self, content_type: str, more: Headers) -> None:
@@ -143,7 +150,8 @@ class ClientStream:
 
         Raises: TimeoutError, OSError.
         """
-        await self._begin(HTTPStatus.OK, (("Content-Type", content_type), *more), close=True)
+        self._begin(HTTPStatus.OK, (("Content-Type", content_type), *more), close=True)
+        await self._flush()
 
     async def send_piece(self, data: bytes) -> None:
         """Send a piece of an answer, as fast as the client takes it; none of the answer to HEAD.
@@ -152,14 +160,25 @@ class ClientStream:
         """
         if not self._is_head:
             for start in range(0, len(data), PIECE_BYTES):
-                await self._write(self._http.send(h11.Data(data=data[start : start + PIECE_BYTES])))
+                self._put(h11.Data(data=data[start : start + PIECE_BYTES]))
+                if len(self._to_send) >= PIECE_BYTES:
+                    await self._flush()
 
-    async def end_stream(self) -> None:
-        """Say that the stream is whole.
+    async def send_event(self, data: bytes) -> None:
+        """Send a piece of a stream at once.
 
         Raises: TimeoutError, OSError.
         """
-        await self._write(self._http.send(h11.EndOfMessage()))
+        await self.send_piece(data)
+        await self._flush()
+
+    async def end_stream(self) -> None:
+        """Say that the answer is whole.
+
+        Raises: TimeoutError, OSError.
+        """
+        self._put(h11.EndOfMessage())
+        await self._flush()
 
     async def linger(self) -> None:
         """Close in a way in which the client still reads the answer, though it may be sending."""
@@ -170,17 +189,22 @@ class ClientStream:
                 while left > 0 and (data := await self._reader.read(PIECE_BYTES)):
                     left -= len(data)
 
-    async def _begin(self, status: int, headers: Headers, *, close: bool) -> None:
+    def _begin(self, status: int, headers: Headers, *, close: bool) -> None:
         closing = [("Connection", "close")] if close else []
         event = h11.Response(
             status_code=status,
             headers=[*PLAIN_HEADERS, *headers, *closing],
             reason=HTTPStatus(status).phrase.encode("ascii"),
         )
-        await self._write(self._http.send(event))
+        self._put(event)
 
-    async def _write(self, data: bytes) -> None:
-        self._writer.write(data)
+    def _put(self, event: h11.Event) -> None:
+        self._to_send += self._http.send(event) or b""
+
+    async def _flush(self) -> None:
+        """Send in one what has come together: small answers are one packet."""
+        self._writer.write(bytes(self._to_send))
+        self._to_send.clear()
         async with asyncio.timeout(self._patience.piece_s):
             await self._writer.drain()
 

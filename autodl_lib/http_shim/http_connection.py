@@ -99,7 +99,8 @@ class HttpConnection:
             async for piece in events.pieces():
                 if gone.done():
                     return
-                await self._stream.send_piece(piece)
+                if piece:
+                    await self._stream.send_event(piece)
             await self._stream.end_stream()
         finally:
             events.close()

@@ -26,4 +26,4 @@ class HttpOptions:
     origins: tuple[str, ...] = ()
     allow_remote: bool = False
     read_only: bool = False
-    head_timeout_s: float | None = None
+    patience_s: float | None = None

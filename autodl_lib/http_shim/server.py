@@ -88,7 +88,9 @@ class Server:
                 continue
             try:
                 await self._take(accepted)
-            except OSError:
+            except Exception:
+                # Whatever it was, the next one must not be kept out by it.
+                logger.exception("internal error with a new connection")
                 accepted.close()
             # A place that was taken is free when its connection's task has ended.
             await asyncio.sleep(0)
@@ -99,6 +101,8 @@ class Server:
             accepted.close()
             return
         accepted.setblocking(False)
+        if accepted.family != socket.AF_UNIX:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=PIECE_BYTES, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)

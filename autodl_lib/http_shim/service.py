@@ -37,7 +37,7 @@ def serve(options: HttpOptions, token: Token, listening: list[Listening]) -> Non
     )
     policy = Policy(folders=Folders(options.folders), read_only=options.read_only)
     link = DaemonLink(options.open_daemon)
-    patience = Patience() if options.head_timeout_s is None else Patience(head_s=options.head_timeout_s)
+    patience = Patience() if options.patience_s is None else Patience.of(options.patience_s)
     try:
         asyncio.run(_serve(Application(guard, policy, link), patience, token, listening))
     finally:

@@ -178,21 +178,67 @@ def test_who_wants_to_speak_something_else_is_answered_in_http(front: HttpFront)
     assert reply.status == 200
 
 
-def test_a_client_that_takes_its_time_is_cut_off(make_daemon: MakeDaemon, make_front: MakeFront) -> None:
-    front = make_front(make_daemon().start(), "--head-timeout", "0.2").start()
-    for begin in (b"", b"GET /stats HTTP/1.1\r\nHost: loc", front.head("GET /stats HTTP/1.1")[:-2]):
-        with front.connect() as client:
+@pytest.fixture
+def hasty(make_daemon: MakeDaemon, make_front: MakeFront) -> HttpFront:
+    """One that waits for nobody long."""
+    return make_front(make_daemon().start(), "--patience", "0.3").start()
+
+
+def test_a_client_that_takes_its_time_is_cut_off(hasty: HttpFront) -> None:
+    body = rpc_body("stats")
+    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    for begin in (
+        b"",
+        b"GET /stats HTTP/1.1\r\nHost: loc",
+        hasty.head("GET /stats HTTP/1.1")[:-2],
+        hasty.head("POST /rpc HTTP/1.1", *lines) + body[:-1],
+    ):
+        with hasty.connect() as client:
             client.sendall(begin)
             answered = read_all(client)
-            assert status_of(answered) == 408
-    with front.connect() as client:
-        # However long it goes on sending: a header every now and then buys no time.
+            assert (status_of(answered), b"too_slow" in answered) == (408, True)
+    assert hasty.get("/stats").status == 200
+
+
+def test_a_header_every_now_and_then_buys_no_time(hasty: HttpFront) -> None:
+    with hasty.connect() as client:
         client.sendall(b"GET /stats HTTP/1.1\r\n")
-        with contextlib.suppress(ConnectionError):
-            for _ in range(100_000):
+        client.settimeout(0.05)
+        answered = b""
+        for _ in range(1000):
+            try:
                 client.sendall(b"X: y\r\n")
-        assert status_of(read_all(client)) in (408, 431, None)
-    assert front.get("/stats").status == 200
+                answered = client.recv(65536)
+                break
+            except TimeoutError:
+                continue
+    assert status_of(answered) == 408
+
+
+def test_a_connection_without_a_request_is_closed(hasty: HttpFront) -> None:
+    with hasty.connect() as client:
+        client.sendall(hasty.head("GET /stats HTTP/1.1"))
+        answered = read_all(client)
+    assert (status_of(answered), answered.count(b"HTTP/1.1")) == (200, 1)
+
+
+def test_an_answer_that_is_not_read_is_given_up(hasty: HttpFront) -> None:
+    hasty.rpc("add", urls=[f"http://127.0.0.1:1/{'x' * 500}"] * 5000, paused=True)
+    process = psutil.Process(hasty.process.pid)  # type: ignore[union-attr]
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", hasty.port))
+        client.sendall(hasty.head("GET /tasks?limit=5000 HTTP/1.1"))
+        wait_until(lambda: len(process.net_connections("tcp")) == 2, "it is connected")
+        wait_until(lambda: len(process.net_connections("tcp")) == 1, "it is given up")
+    assert hasty.get("/stats").status == 200
+
+
+def test_a_small_answer_is_sent_in_one_piece(front: HttpFront) -> None:
+    """In several, each would wait for the client to confirm the one before."""
+    with front.connect() as client:
+        client.sendall(front.head("GET /stats HTTP/1.1"))
+        assert client.recv(65536).endswith(b"}\n")
 
 
 def test_a_client_that_reads_nothing_does_not_keep_others_waiting(front: HttpFront) -> None:

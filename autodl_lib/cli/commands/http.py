@@ -62,7 +62,7 @@ def commands() -> dict[str, click.Command]:
             ["--allow-remote"], is_flag=True, help="listen where other machines can reach it, though there is no TLS"
         ),
         click.Option(["--read-only"], is_flag=True, help="refuse what changes something"),
-        click.Option(["head_timeout_s", "--head-timeout"], type=Seconds(0.01), metavar="SECONDS", hidden=True),
+        click.Option(["patience_s", "--patience"], type=Seconds(0.01), metavar="SECONDS", hidden=True),
     ]
     return {"http": make_command("http", _DESCRIPTION, parameters, _http)}
 
@@ -76,7 +76,7 @@ def _http(
     origins: tuple[str, ...],
     allow_remote: bool,
     read_only: bool,
-    head_timeout_s: float | None,
+    patience_s: float | None,
 ) -> int:
     assert session.run_http is not None
     return session.run_http(
@@ -88,5 +88,5 @@ def _http(
         origins=origins,
         allow_remote=allow_remote,
         read_only=read_only,
-        head_timeout_s=head_timeout_s,
+        patience_s=patience_s,
     )
