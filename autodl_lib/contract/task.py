@@ -16,6 +16,14 @@ TaskId = NewType("TaskId", int)
 Uid = NewType("Uid", int)
 Gid = NewType("Gid", int)
 
+PART_SUFFIX = ".autodl-part"
+CONTROL_SUFFIX = ".autodl-ctl"
+
+
+def is_reserved_name(name: str) -> bool:
+    """Tell whether a file of this name would be taken for the part or control file of a download, and replaced."""
+    return name.startswith(".") and name.endswith((PART_SUFFIX, CONTROL_SUFFIX))
+
 
 class OnConflict(StrEnum):
     """What to do when the final name is taken: save as NAME.1.EXT, fail the task, or replace the file."""

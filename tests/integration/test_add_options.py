@@ -109,6 +109,7 @@ PIECES = {"algorithm": "sha1", "length_bytes": 1024, "digests": [SHA1]}
     ("options", "code"),
     [
         ({"mirrors": ["file:///etc/passwd"]}, "bad_url"),
+        ({"output": ".f.autodl-part"}, "invalid_params"),
         ({"mirrors": [URL] * 33}, "invalid_params"),
         ({"mirrors": [URL], "urls": [URL, URL]}, "invalid_params"),
         ({"checksums": ["sha256=beef"]}, "invalid_params"),

@@ -62,6 +62,13 @@ def test_a_url_may_name_a_hidden_file() -> None:
     assert name_from_url("http://h/.bashrc") == ".bashrc"
 
 
+@pytest.mark.parametrize("name", [".f.autodl-part", ".f.autodl-ctl", "." + "n" * 300 + ".autodl-part"])
+def test_no_file_is_saved_as_another_ones_part(name: str) -> None:
+    assert name_from_url(f"http://h/{name}").startswith("_")
+    with pytest.raises(TaskFailed):
+        check_output(name)
+
+
 @pytest.mark.parametrize(
     ("url", "name"),
     [
@@ -184,6 +191,6 @@ def test_an_output_must_be_a_plain_name(name: str) -> None:
     assert caught.value.verdict.code is FailureCode.FOLDER
 
 
-@pytest.mark.parametrize("name", ["a", ".hidden", "a b", "\\", "n" * 255, "trailing."])
+@pytest.mark.parametrize("name", ["a", ".hidden", "f.autodl-part", "a b", "\\", "n" * 255, "trailing."])
 def test_an_output_is_used_as_it_is(name: str) -> None:
     assert check_output(name) == name

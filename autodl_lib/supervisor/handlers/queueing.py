@@ -14,6 +14,7 @@ from autodl_lib.contract.errors import InvalidParams, NotAllowed, QueueFull
 from autodl_lib.contract.replies.tasks import Ids
 from autodl_lib.contract.requests.adding import MAX_COPIES_LENGTH, Add
 from autodl_lib.contract.states import TaskState
+from autodl_lib.contract.task import is_reserved_name
 from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
 from autodl_lib.contract.urls import check_url
 from autodl_lib.store.rows import NewTasks, options_to_text
@@ -127,3 +128,5 @@ def _check(request: Add, options: TransferOptions) -> None:
 def _check_name(name: str) -> None:
     if not name or name in (".", "..") or "/" in name or "\0" in name or len(name.encode()) > 255:
         raise InvalidParams(f"output must be a plain file name of at most 255 bytes, without a slash: {name!r}")
+    if is_reserved_name(name):
+        raise InvalidParams(f"output must not be a name of part or control files, such as {name!r}")

@@ -12,13 +12,12 @@ import re
 from urllib.parse import unquote_to_bytes, urljoin
 
 from autodl_lib.contract.failures import FailureCode
+from autodl_lib.contract.task import CONTROL_SUFFIX, PART_SUFFIX, is_reserved_name
 from autodl_lib.worker.files.disposition import proposed_name
 from autodl_lib.worker.network.response import ResponseHead
 from autodl_lib.worker.network.verdicts import TaskFailed
 
 MAX_NAME_BYTES = 255
-PART_SUFFIX = ".autodl-part"
-CONTROL_SUFFIX = ".autodl-ctl"
 FALLBACK_NAME = "index.html"
 
 _PATH = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*([^?#]*)")
@@ -56,11 +55,13 @@ def name_from_url(url: str, *, server_given: bool = False) -> str:
 def check_output(name: str) -> str:
     """Return a name that the user gave, as it is.
 
-    Raises: TaskFailed when it is no plain file name.
+    Raises: TaskFailed when it is no plain file name, or one of those of part files.
     """
     too_long = len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
     if name in ("", ".", "..") or "/" in name or "\0" in name or too_long or not _is_valid(name):
         raise TaskFailed(FailureCode.FOLDER, f"the output name must be a plain file name: {name[:300]!r}")
+    if is_reserved_name(name):
+        raise TaskFailed(FailureCode.FOLDER, f"the output name is that of a part or control file: {name[:300]!r}")
     return name
 
 
@@ -73,6 +74,8 @@ def sanitise(proposed: str, *, server_given: bool) -> str:
         name = "_" * (len(name) - len(body)) + body
     if name in ("", ".", ".."):
         return ""
+    if is_reserved_name(name):
+        name = "_" + name[1:]
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     stem, extension = split_extension(name)
