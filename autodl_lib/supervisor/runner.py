@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, defaultdict
-from dataclasses import replace
+from collections import Counter
 from typing import assert_never
 
 from autodl_lib.contract.failures import FailureCode
@@ -26,20 +25,10 @@ from autodl_lib.supervisor.daily_bytes import DailyBytes, next_day_at
 from autodl_lib.supervisor.due_timer import DueTimer
 from autodl_lib.supervisor.leftovers import remove_leftovers
 from autodl_lib.supervisor.outcomes import Outcomes
+from autodl_lib.supervisor.queue_picture import AHEAD_AT_ONCE, Free, QueuePicture
 from autodl_lib.supervisor.scheduling.crew import Crew, idle_share
 from autodl_lib.supervisor.scheduling.host_holds import HostHolds
-from autodl_lib.supervisor.scheduling.host_ledger import user_key
-from autodl_lib.supervisor.scheduling.next_tasks import Closed, Need, QueueHeads, next_tasks
-from autodl_lib.supervisor.scheduling.picture import (
-    AssignTask,
-    MakeRoom,
-    RetireWorker,
-    Snapshot,
-    SpawnWorker,
-    UserQueue,
-    WaitingTask,
-    WorkerView,
-)
+from autodl_lib.supervisor.scheduling.picture import Action, AssignTask, MakeRoom, RetireWorker, Snapshot, SpawnWorker
 from autodl_lib.supervisor.scheduling.scheduler import plan
 from autodl_lib.supervisor.scheduling.strides import Strides
 from autodl_lib.supervisor.scheduling.user_limits import UserLimits
@@ -57,11 +46,6 @@ _PLAN_EVERY_S = 0.01
 _PLAN_LEAST_OFTEN_S = 0.1
 _PLAN_SHARE = 0.1
 """Of the time that planning may take in a flood of changes: the more a plan costs, the more changes it is for."""
-_AHEAD_AT_ONCE = 150
-"""So many tasks of a user are handed out ahead in one plan, some milliseconds; the next one goes on."""
-_AHEAD_OF_A_USER = 600
-_FOR_OTHER_FOLDERS = 200
-"""So many tasks more of a user are looked at where the first ones are of folders without a worker."""
 
 _INTERRUPTIBLE = frozenset({LeasePhase.ASSIGNED, LeasePhase.STARTED})
 
@@ -79,7 +63,6 @@ class Runner:
 
     def __init__(self, store: Store, settings: Settings, max_tasks_num: int, users: UserLimits) -> None:
         self._store = store
-        self._heads = QueueHeads(store.read)
         self._loop = asyncio.get_running_loop()
         self._outcomes = Outcomes(store, settings.retry)
         self._settings = settings
@@ -100,6 +83,7 @@ class Runner:
         self.clearing: Counter[Uid] = Counter()
         """Whose tasks are being dropped at this moment: none of theirs begins meanwhile."""
         self.host_holds = HostHolds()
+        self._picture = QueuePicture(store, users, self._strides, self.host_holds)
         self._host_timer: asyncio.TimerHandle | None = None
         self._day_timer: asyncio.TimerHandle | None = None
         self.pool: Pool | None = None
@@ -210,7 +194,7 @@ class Runner:
     # --- planning ---
 
     def _committed(self, moved: list[Moved]) -> None:
-        self._heads.forget(move.uid for move in moved)
+        self._picture.forget(move.uid for move in moved)
         if any(move.new is TaskState.RETRYING for move in moved):
             self._due.set()
         for move in moved:
@@ -247,29 +231,45 @@ class Runner:
             self._leftovers = remove_leftovers(self._store.read, pool, self.max_tasks_num)
         views, leaving = pool.views()
         hosts = pool.allotments.hosts
+        busy = [view for view in views if view.load]
+        quick_num = sum(1 for view in busy if view.is_quick)
+        quick_limit = self._crew.limit(quick_num, time.monotonic())
+        now = time.time()
+        self.host_holds.expire(time.monotonic())
+        free = Free(
+            slots=max(0, self.max_tasks_num - len(busy)),
+            slots_num=self.max_tasks_num,
+            takes_quick=quick_num < quick_limit,
+        )
         snapshot = Snapshot(
             slots=self.max_tasks_num,
             workers=views,
             leaving=leaving,
-            users=self._users(pool, views),
+            users=self._picture.draw(pool, views, free, lambda uid: self._may_run(pool, uid, now)),
             host_limit=hosts.limit,
             host_room=hosts.room(),
-            quick_limit=self._crew.limit(sum(1 for view in views if view.load and view.is_quick), time.monotonic()),
+            quick_limit=quick_limit,
+            freed=pool.freed_num(),
         )
-        actions = plan(snapshot)
+        self._carry_out(pool, plan(snapshot))
+
+    def _carry_out(self, pool: Pool, actions: list[Action]) -> None:
         wanted = [action.task_id for action in actions if isinstance(action, AssignTask | SpawnWorker)]
         specs = self._store.read.specs(wanted) if wanted else {}
         short: dict[str, int] = {}
+        goes_on = len(wanted) >= AHEAD_AT_ONCE
         for action in actions:
             match action:
-                case AssignTask(worker_key=key, task_id=task_id):
+                case AssignTask(worker_key=key, task_id=task_id, begins_turn=begins_turn):
                     if task_id in specs:
-                        self._count_turn(specs[task_id])
-                        pool.assign(key, specs[task_id])
-                case SpawnWorker(task_id=task_id):
+                        if begins_turn:
+                            self._count_turn(specs[task_id])
+                        pool.assign(key, specs[task_id], begins_turn=begins_turn)
+                case SpawnWorker(uid=uid, task_id=task_id):
                     if task_id in specs:
                         self._count_turn(specs[task_id])
                         pool.spawn(specs[task_id])
+                        goes_on |= pool.roster.expected(uid)[0] > 1  # what it is handed ahead
                 case RetireWorker(worker_key=key):
                     pool.retire(key)
                 case MakeRoom(host=host, tasks=tasks):
@@ -277,66 +277,20 @@ class Runner:
                 case _:
                     assert_never(action)
         pool.share(short)
-        if len(wanted) >= _AHEAD_AT_ONCE:
+        if goes_on:
             self.changed()
+
+    def _may_run(self, pool: Pool, uid: Uid, now: float) -> bool:
+        """Return whether a user's tasks may be begun at all."""
+        if self._is_held(uid, now) or pool.hanging.are_too_many(uid):
+            return False
+        if self.is_spent(uid):
+            self._set_day_timer(now)
+            return False
+        return True
 
     def _count_turn(self, spec: TaskSpec) -> None:
         self._strides.served(spec.uid, self._users_limits.of(spec.uid).weight)
-
-    def _users(self, pool: Pool, views: tuple[WorkerView, ...]) -> tuple[UserQueue, ...]:
-        busy = sum(1 for view in views if view.load)
-        rooms: Counter[Uid] = Counter()
-        served: defaultdict[Uid, set[str]] = defaultdict(set)
-        for view in views:
-            served[view.uid].add(view.folder)
-            if view.load:
-                rooms[view.uid] += max(0, view.room - view.load)
-        slots = max(0, self.max_tasks_num - busy)
-        if slots + rooms.total() == 0:
-            return ()
-        now = time.time()
-        leased = pool.leases.tasks()
-        leased_by_user = pool.leases.by_user()
-        full = {host for host, free in pool.allotments.hosts.room().items() if free <= 0}
-        self.host_holds.expire(time.monotonic())
-        users = []
-        for uid in self._store.counters.users_with([TaskState.ENQUEUED]):
-            if self._is_held(uid, now) or pool.hanging.are_too_many(uid):
-                continue
-            if self.is_spent(uid):
-                self._set_day_timer(now)
-                continue
-            at = {host for view in views if view.uid == uid for host in view.hosts} if full else frozenset[str]()
-            ahead = max(0, min(rooms[uid], _AHEAD_AT_ONCE, _AHEAD_OF_A_USER - leased_by_user[uid]))
-            # Of who can be given nothing now, one task says that they wait.
-            tasks = max(1, slots + ahead)
-            need = Need(tasks=tasks, slots=slots, leased=leased, leased_by_user=leased_by_user[uid])
-            hanging = pool.hanging.folders_of(uid)
-            closed = Closed(held=self.host_holds.of(uid), full=full, at=at, folders=hanging)
-            waiting = next_tasks(self._heads, uid, need, closed)
-            if served[uid] and any(pool.folder_of(folder) not in served[uid] for _, _, folder in waiting):
-                # Not all can go to the workers that are there: see which others could.
-                waiting = next_tasks(self._heads, uid, replace(need, tasks=tasks + _FOR_OTHER_FOLDERS), closed)
-            if waiting:
-                users.append(self._queue_of(uid, waiting, pool))
-        return tuple(users)
-
-    def _queue_of(self, uid: Uid, waiting: tuple[WaitingTask, ...], pool: Pool) -> UserQueue:
-        limits = self._users_limits.of(uid)
-        turn = self._strides.turn_of(uid)
-        key = user_key(uid)
-        hosts = pool.allotments.hosts
-        hosts.set_user_limit(key, limits.connections)
-        return UserQueue(
-            uid=uid,
-            waiting=tuple((task_id, host, pool.folder_of(folder)) for task_id, host, folder in waiting),
-            served=turn.served_pass,
-            last=turn.last,
-            weight=limits.weight,
-            running_limit=limits.running or self.max_tasks_num,
-            connections=limits.connections - hosts.used(key) if limits.connections else None,
-            key=key,
-        )
 
     # --- time ---
 

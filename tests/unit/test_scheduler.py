@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.supervisor.scheduling.board import MOST_FREED
 from autodl_lib.supervisor.scheduling.picture import (
     Action,
     AssignTask,
@@ -40,6 +41,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             uid=Uid(draw(uids)),
             load=load,
             room=draw(st.integers(1, 6)),
+            turn_room=draw(st.integers(0, 6)),
             hosts=draw(st.frozensets(hosts, min_size=1, max_size=load)) if load else frozenset(),
             folder=draw(folders),
             is_quick=draw(st.booleans()),
@@ -54,15 +56,20 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             waiting=tuple((TaskId(next(numbers)), draw(hosts), draw(folders)) for _ in range(draw(st.integers(0, 8)))),
             served=draw(st.integers(0, 50)),
             running_limit=draw(st.integers(1, 8)),
+            has_more=draw(st.booleans()),
+            room=draw(st.integers(1, 6)),
+            is_quick=draw(st.booleans()),
         )
         for uid in draw(st.lists(uids, unique=True))
     )
     used = Counter(host for worker in workers for host in worker.hosts)
     more = {host: draw(st.integers(0, 3)) for host in used}
+    leaving = draw(st.integers(0, 12))
     return Snapshot(
-        slots=draw(st.integers(1, 8)),
+        slots=draw(st.integers(1, 12)),
         workers=workers,
-        leaving=draw(st.integers(0, 4)),
+        leaving=leaving,
+        freed=draw(st.integers(0, leaving)),
         users=users,
         host_limit=HOST_LIMIT,
         host_room={host: HOST_LIMIT - count - more[host] for host, count in used.items()},
@@ -116,7 +123,10 @@ def test_a_plan_breaks_no_limit(snapshot: Snapshot) -> None:
     busy_before = sum(1 for worker in snapshot.workers if worker.load)
     assert sum(busy_of.values()) <= max(snapshot.slots, busy_before), "never more busy workers than slots"
     if spawned:
-        assert len(workers) + snapshot.leaving + spawned <= snapshot.slots, "never more workers than slots"
+        most_freed = min(snapshot.slots, MOST_FREED)
+        staying = len(workers) - len(retired) + spawned + snapshot.leaving - min(snapshot.freed, most_freed)
+        assert staying <= snapshot.slots, "never more workers than slots but those that leave with nothing to do"
+        assert len(workers) + snapshot.leaving + spawned <= snapshot.slots + most_freed, "and of these only some"
     for uid, user in queues.items():
         before = sum(1 for worker in snapshot.workers if worker.load and worker.uid == uid)
         assert busy_of[uid] <= max(user.running_limit, before), "never more than the user's limit"
@@ -145,7 +155,7 @@ def test_no_slot_stays_free_while_somebody_could_use_it(snapshot: Snapshot) -> N
         if any(snapshot.host_room.get(host, HOST_LIMIT) > 0 for _, host, _ in user.waiting)
         and busy[user.uid] < user.running_limit
     ]
-    places = snapshot.slots - len(snapshot.workers) - snapshot.leaving
+    places = snapshot.slots - len(snapshot.workers) - snapshot.leaving + min(snapshot.freed, snapshot.slots, MOST_FREED)
     nothing_to_retire = all(worker.load for worker in snapshot.workers)
     # A worker that is leaving makes the place that is waited for.
     assert not able or (places <= 0 and (nothing_to_retire or snapshot.leaving))
@@ -180,23 +190,106 @@ def test_who_was_served_longest_ago_goes_first() -> None:
 def test_an_idle_worker_of_the_owner_is_used_before_a_new_one_is_made() -> None:
     worker = WorkerView(key="w", uid=Uid(1), load=0, room=1)
     actions = plan(Snapshot(slots=5, workers=(worker,), leaving=0, users=(queue(1, 1),)))
-    assert actions == [AssignTask(worker_key="w", task_id=TaskId(1000))]
+    assert actions == [AssignTask(worker_key="w", task_id=TaskId(1000), begins_turn=True)]
 
 
-def test_an_idle_worker_makes_way_for_another_user() -> None:
+def test_an_idle_worker_makes_way_for_another_user_s_at_once() -> None:
     worker = WorkerView(key="w", uid=Uid(1), load=0, room=1)
     actions = plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(queue(2, 1),)))
-    assert actions == [RetireWorker(worker_key="w")]
+    assert actions == [RetireWorker(worker_key="w"), SpawnWorker(uid=Uid(2), task_id=TaskId(2000))]
 
 
-def test_a_worker_that_is_leaving_still_takes_its_place() -> None:
-    assert plan(Snapshot(slots=1, workers=(), leaving=1, users=(queue(1, 1),))) == []
+def test_a_worker_that_is_leaving_keeps_its_place_while_it_has_anything_to_do() -> None:
+    def with_leaving(freed: int) -> list[Action]:
+        return plan(Snapshot(slots=1, workers=(), leaving=1, freed=freed, users=(queue(1, 1),)))
+
+    assert with_leaving(freed=0) == []
+    assert with_leaving(freed=1) == [SpawnWorker(uid=Uid(1), task_id=TaskId(1000))]
 
 
-def test_nothing_is_handed_ahead_while_a_user_has_nothing_at_all() -> None:
-    worker = WorkerView(key="w", uid=Uid(1), load=1, room=48)
-    actions = plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(queue(1, 10), queue(2, 10))))
-    assert actions == []
+def test_no_place_is_handed_over_where_many_workers_are_on_their_way_out() -> None:
+    idle = WorkerView(key="w", uid=Uid(1), load=0, room=1)
+    busy = tuple(WorkerView(key=f"b{n}", uid=Uid(1), load=1, room=1) for n in range(19))
+    actions = plan(
+        Snapshot(slots=20, workers=(idle, *busy), leaving=MOST_FREED, freed=MOST_FREED, users=(queue(2, 1),))
+    )
+    assert actions == [RetireWorker(worker_key="w")], "its place is free when one of them has left"
+
+
+def test_while_a_user_has_nothing_at_all_others_are_handed_ahead_what_fits_into_their_turn() -> None:
+    def ahead(turn_room: int) -> int:
+        worker = WorkerView(key="w", uid=Uid(1), load=1, room=48, turn_room=turn_room)
+        actions = plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(queue(1, 10), queue(2, 10))))
+        return len(actions)
+
+    assert [ahead(turn_room) for turn_room in (0, 1, 4, 48)] == [0, 0, 3, 10]
+
+
+def test_a_slot_goes_on_with_a_user_s_short_tasks_until_their_turn_is_over() -> None:
+    def with_idle(turn_room: int) -> list[Action]:
+        worker = WorkerView(key="w", uid=Uid(1), load=0, room=3, turn_room=turn_room)
+        return plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(queue(1, 10, served=5), queue(2, 1))))
+
+    assert with_idle(turn_room=2) == [
+        AssignTask(worker_key="w", task_id=TaskId(1000)),
+        AssignTask(worker_key="w", task_id=TaskId(1001)),
+    ]
+    assert with_idle(turn_room=0) == [RetireWorker(worker_key="w"), SpawnWorker(uid=Uid(2), task_id=TaskId(2000))]
+
+
+def test_a_turn_that_is_not_over_is_nobody_s_who_has_nothing_to_run_there() -> None:
+    worker = WorkerView(key="w", uid=Uid(1), load=0, room=3, turn_room=2, folder="/x")
+    for users in ([queue(2, 1)], [queue(1, 10, served=5), queue(2, 1)]):
+        actions = plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=tuple(users)))
+        assert actions == [RetireWorker(worker_key="w"), SpawnWorker(uid=Uid(2), task_id=TaskId(2000))]
+
+
+def test_a_turn_ends_at_the_limits_of_its_user() -> None:
+    idle = WorkerView(key="w", uid=Uid(1), load=0, room=3, turn_room=2)
+    busy = WorkerView(key="b", uid=Uid(1), load=1, room=1)
+    user = UserQueue(uid=Uid(1), waiting=tasks(1, 5), served=0, running_limit=1)
+    actions = plan(Snapshot(slots=2, workers=(idle, busy), leaving=0, users=(user, queue(2, 1))))
+    assert actions == [RetireWorker(worker_key="w"), SpawnWorker(uid=Uid(2), task_id=TaskId(2000))]
+
+
+def test_a_few_small_files_in_a_folder_start_one_worker_and_many_start_more() -> None:
+    def spawned(count: int, *, has_more: bool = False) -> int:
+        user = UserQueue(
+            uid=Uid(1),
+            waiting=tasks(1, count, folder="/x"),
+            served=0,
+            running_limit=9,
+            is_quick=True,
+            room=20,
+            has_more=has_more,
+        )
+        actions = plan(Snapshot(slots=9, workers=(), leaving=0, users=(user,)))
+        return sum(isinstance(action, SpawnWorker) for action in actions)
+
+    assert [spawned(count) for count in (1, 5, 20, 21, 40, 60, 300)] == [1, 1, 1, 2, 2, 3, 9]
+    assert spawned(5, has_more=True) == 5, "nobody knows how many there are"
+
+
+def test_where_small_files_have_a_worker_with_room_the_next_folder_gets_one() -> None:
+    worker = WorkerView(key="q", uid=Uid(1), load=5, room=50, folder="/x", hosts=frozenset({"host:80"}), is_quick=True)
+    user = UserQueue(
+        uid=Uid(1),
+        waiting=(*tasks(1, 30, folder="/x"), *tasks(1, 30, first=30, folder="/y")),
+        served=0,
+        running_limit=9,
+        is_quick=True,
+        room=50,
+    )
+    actions = plan(Snapshot(slots=9, workers=(worker,), leaving=0, users=(user,)))
+    assert [action.task_id for action in actions if isinstance(action, SpawnWorker)] == [1030]
+    ahead = [action.task_id for action in actions if isinstance(action, AssignTask)]
+    assert ahead == [task_id for task_id, _, _ in tasks(1, 30)]
+
+
+def test_an_idle_worker_that_gets_a_small_file_gets_the_next_ones_with_it() -> None:
+    worker = WorkerView(key="w", uid=Uid(1), load=0, room=4)
+    actions = plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(queue(1, 10),)))
+    assert [action.task_id for action in actions if isinstance(action, AssignTask)] == [1000, 1001, 1002, 1003]
 
 
 def test_small_tasks_of_one_host_are_handed_ahead_to_a_worker_that_is_there_though_the_host_is_full() -> None:
@@ -298,6 +391,18 @@ def test_who_has_nothing_running_is_next_whoever_s_turn_it_is() -> None:
 def test_each_place_that_is_made_for_a_user_is_kept_for_them() -> None:
     workers = tuple(WorkerView(key=f"w{n}", uid=Uid(1), load=n // 2, room=1) for n in range(4))
     actions = plan(Snapshot(slots=4, workers=workers, leaving=0, users=(queue(1, 9), queue(2, 9))))
+    assert actions == [
+        RetireWorker(worker_key="w1"),
+        SpawnWorker(uid=Uid(2), task_id=TaskId(2000)),
+        RetireWorker(worker_key="w0"),
+        SpawnWorker(uid=Uid(2), task_id=TaskId(2001)),
+    ]
+
+
+def test_each_place_that_will_become_free_for_a_user_is_kept_for_them() -> None:
+    workers = tuple(WorkerView(key=f"w{n}", uid=Uid(1), load=n // 2, room=1) for n in range(4))
+    many = MOST_FREED
+    actions = plan(Snapshot(slots=4, workers=workers, leaving=many, freed=many, users=(queue(1, 9), queue(2, 9))))
     assert sorted(actions, key=str) == [RetireWorker(worker_key="w0"), RetireWorker(worker_key="w1")]
 
 
@@ -341,15 +446,18 @@ def test_a_task_goes_to_the_worker_of_its_folder_alone() -> None:
     idle = tuple(WorkerView(key=folder, uid=Uid(1), load=0, room=1, folder=folder) for folder in ("/x", "/y"))
     actions = plan(Snapshot(slots=2, workers=idle, leaving=0, users=(two_folders(2),)))
     assert actions == [
-        AssignTask(worker_key="/x", task_id=TaskId(0)),
-        AssignTask(worker_key="/y", task_id=TaskId(1)),
+        AssignTask(worker_key="/x", task_id=TaskId(0), begins_turn=True),
+        AssignTask(worker_key="/y", task_id=TaskId(1), begins_turn=True),
     ]
 
 
 def test_an_idle_worker_of_another_folder_makes_way_best_one_that_has_nothing_to_come() -> None:
     idle = tuple(WorkerView(key=folder, uid=Uid(1), load=0, room=1, folder=folder) for folder in ("/y", "/old"))
     user = UserQueue(uid=Uid(1), waiting=two_folders(2).waiting, served=0, running_limit=1)
-    assert plan(Snapshot(slots=2, workers=idle, leaving=0, users=(user,))) == [RetireWorker(worker_key="/old")]
+    assert plan(Snapshot(slots=2, workers=idle, leaving=0, users=(user,))) == [
+        RetireWorker(worker_key="/old"),
+        SpawnWorker(uid=Uid(1), task_id=TaskId(0)),
+    ]
 
 
 def test_each_worker_is_handed_the_small_files_of_its_own_folder_ahead() -> None:
@@ -384,15 +492,21 @@ def test_an_idle_worker_that_was_just_started_goes_on_in_its_folder_before_it_ma
         worker = WorkerView(key="a", uid=Uid(1), load=0, room=1, folder="/y", is_fresh=is_fresh)
         return Snapshot(slots=1, workers=(worker,), leaving=0, users=(two_folders(8),))
 
-    assert plan(with_idle(is_fresh=True)) == [AssignTask(worker_key="a", task_id=TaskId(1))]
-    assert plan(with_idle(is_fresh=False)) == [RetireWorker(worker_key="a")]
+    assert plan(with_idle(is_fresh=True)) == [AssignTask(worker_key="a", task_id=TaskId(1), begins_turn=True)]
+    assert plan(with_idle(is_fresh=False)) == [
+        RetireWorker(worker_key="a"),
+        SpawnWorker(uid=Uid(1), task_id=TaskId(0)),
+    ]
 
 
 def test_another_user_waits_for_no_worker_s_worth() -> None:
     worker = WorkerView(key="a", uid=Uid(1), load=0, room=1, folder="/y", is_fresh=True)
     other = UserQueue(uid=Uid(2), waiting=tasks(2, 1), served=0, running_limit=9)
     user = UserQueue(uid=Uid(1), waiting=two_folders(8).waiting, served=1, running_limit=9)
-    assert plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(user, other))) == [RetireWorker(worker_key="a")]
+    assert plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(user, other))) == [
+        RetireWorker(worker_key="a"),
+        SpawnWorker(uid=Uid(2), task_id=TaskId(2000)),
+    ]
 
 
 def test_workers_that_wait_in_old_folders_do_not_become_as_many_as_slots() -> None:

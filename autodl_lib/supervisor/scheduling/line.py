@@ -7,17 +7,17 @@ Invariants: in a lane, tasks of one host leave in their order; what is taken is 
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from autodl_lib.contract.task import TaskId
 from autodl_lib.supervisor.scheduling.picture import UserQueue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """A task that could be the next one; `place` is its number in the user's queue."""
+class Head(NamedTuple):
+    """A task that could be the next one; `place` is its number in the user's queue. One is made of each."""
 
     place: int
     task_id: TaskId
@@ -73,7 +73,7 @@ class Line:
             lane = self.lanes.get(folder)
             if lane is None:
                 lane = self.lanes[folder] = Lane(folder)
-            lane.open.append(Head(place=place, task_id=task_id, host=host, folder=folder))
+            lane.open.append(Head(place, task_id, host, folder))
         self._next = [(lane.open[0].place, lane.folder) for lane in self.lanes.values()]  # a heap, for it is in order
 
     def first(self, is_free: Callable[[str], bool], is_served: Callable[[str], bool]) -> Head | None:
@@ -92,6 +92,13 @@ class Line:
     def start(self, head: Head) -> None:
         """Take what `first` has returned."""
         self.lanes[head.folder].open.popleft()
+
+    def count_in(self, folder: str) -> float:
+        """Return how many tasks wait in a folder, as far as is known: any number where all are of that one."""
+        if self.user.has_more and len(self.lanes) == 1:
+            return math.inf
+        lane = self.lanes[folder]
+        return len(lane.open) + sum(map(len, lane.blocked.values()))
 
     def open_count(self) -> int:
         """Return how many tasks were not set aside."""

@@ -37,6 +37,10 @@ class Hanging:
     def __len__(self) -> int:
         return len(self._workers)
 
+    def idle_num(self) -> int:
+        """Return how many of them have no tasks."""
+        return sum(1 for worker in self._workers.values() if not worker.leases)
+
     def killed(self, worker: Worker) -> None:
         """See whether a worker that was just killed ends."""
         self._loop.call_later(DEATH_TIMEOUT_S, self._look, worker)

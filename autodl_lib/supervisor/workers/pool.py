@@ -16,52 +16,40 @@ import contextlib
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping
-from typing import Protocol
+from collections.abc import Mapping
 
 from autodl_lib.contract.settings import TransferSection, WorkerSection
 from autodl_lib.contract.states import TaskEvent
 from autodl_lib.contract.worker_messages import Configure, Discard, Grant, Halt, Progress, Publish, Retire
 from autodl_lib.contract.worker_states import LeasePhase, WorkerState
-from autodl_lib.privilege.first_code import WorkerStart
 from autodl_lib.privilege.landlock import landlock_abi
 from autodl_lib.store.rows import Leftover, TaskSpec
 from autodl_lib.supervisor.scheduling.picture import WorkerView
 from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
-from autodl_lib.supervisor.workers.admission import Admitted, admit
+from autodl_lib.supervisor.workers.admission import admit
 from autodl_lib.supervisor.workers.allotments import Allotments, Orders
 from autodl_lib.supervisor.workers.assignments import download, lease_of, obeyed, removal
+from autodl_lib.supervisor.workers.background import Background
 from autodl_lib.supervisor.workers.deadlines import ASKED_IN_VAIN, Deadlines, kill_silent
 from autodl_lib.supervisor.workers.hanging import Hanging
+from autodl_lib.supervisor.workers.launching import launch
 from autodl_lib.supervisor.workers.leases import Leases
+from autodl_lib.supervisor.workers.listener import Listener
 from autodl_lib.supervisor.workers.losses import Loss, losses_of, reason_of
 from autodl_lib.supervisor.workers.queue_link import QueueLink
-from autodl_lib.supervisor.workers.roster import Roster
+from autodl_lib.supervisor.workers.roster import Coming, Roster
 from autodl_lib.supervisor.workers.starter import Starter
+from autodl_lib.supervisor.workers.watch import Watch
 from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
 
 IDLE_TIMEOUT_S = 15.0
 START_RETRY_S = 0.5
 KILL_TIMEOUT_S = 1.0
-CHECK_INTERVAL_S = 15.0
 RATE_INTERVAL_S = 1.0
 
 _DISCARDS = frozenset({TaskEvent.CANCEL, TaskEvent.CLEAR})
 
 logger = logging.getLogger(__name__)
-
-
-class Listener(Protocol):
-    """What the pool tells; each returns when it is on disk."""
-
-    async def reported(self, batch: list[Admitted]) -> None:
-        """Take reports, in order."""
-
-    async def lost(self, losses: list[Loss]) -> None:
-        """Take the loss of leases."""
-
-    def changed(self) -> None:
-        """A place or a worker has become free."""
 
 
 class Pool:
@@ -74,12 +62,10 @@ class Pool:
         self._starter = Starter()
         self._link = QueueLink(self._starter, self._take, self._queue_restarted)
         self._early: dict[str, list[str]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self.leases = Leases()
         self.hanging = Hanging(self._found_hanging)
         self._empty = asyncio.Event()
-        self._working = asyncio.Event()
-        self._watching: asyncio.Task[None] | None = None
         self._has_landlock = landlock_abi() > 0
         self._closing = False
         self._handed_out: list[tuple[Worker, Lease, TaskSpec]] = []
@@ -88,6 +74,7 @@ class Pool:
         self.allotments = Allotments(limits, self.leases.speed_of)
         self.roster = Roster(self.allotments.hosts.hosts_of)
         self._deadlines = Deadlines(self.allotments.hosts.is_awaited)
+        self._watch = Watch(self._look_after, lambda: self.worker_settings.answer_timeout_s / ASKED_IN_VAIN)
         self.configure(settings)
 
     # --- what the scheduler sees ---
@@ -95,6 +82,10 @@ class Pool:
     def views(self) -> tuple[tuple[WorkerView, ...], int]:
         """Return the workers that can take work, those still starting included, and how many are leaving."""
         return self.roster.views(), self.roster.leaving_num() - len(self.hanging)
+
+    def freed_num(self) -> int:
+        """Return how many of those that are leaving have nothing left to do."""
+        return self.roster.freed_num() - self.hanging.idle_num()
 
     def folder_of(self, path: str) -> str:
         """Return what a worker must serve to be given a task that saves to `path`; "" where any worker serves all."""
@@ -107,12 +98,21 @@ class Pool:
 
     # --- orders ---
 
-    def assign(self, worker_key: str, spec: TaskSpec) -> None:
-        """Hand a task to a live worker of its owner and folder, with the next `share`."""
+    def assign(self, worker_key: str, spec: TaskSpec, *, begins_turn: bool = False) -> None:
+        """Hand a task to a worker of its owner and folder: with the next `share`, or when it has started."""
+        coming = self.roster.starting.get(worker_key)
+        if coming is not None:
+            lease = lease_of(spec, self._settings, coming.folder)
+            self.leases.put(lease, None)
+            coming.work.append((lease, spec))
+            self.allotments.add(lease, worker_key)
+            return
         worker = self.roster.live[worker_key]
         lease = lease_of(spec, self._settings, worker.folder)
-        self._give(worker, lease)
         self.allotments.add(lease, worker_key)
+        if begins_turn:
+            worker.begin_turn()
+        self._give(worker, lease)
         self._handed_out.append((worker, lease, spec))
 
     def spawn(self, spec: TaskSpec) -> None:
@@ -202,18 +202,6 @@ class Pool:
 
     # --- life ---
 
-    async def watch(self) -> None:
-        """While workers have work, see now and then that they answer, and that it comes through; until cancelled."""
-        while True:
-            await self._working.wait()
-            await asyncio.sleep(min(CHECK_INTERVAL_S, self.worker_settings.answer_timeout_s / ASKED_IN_VAIN))
-            if self.leases:
-                await self._link.check()
-                kill_silent(self.roster.live.values())
-                await self._starter.end_orphans()
-            else:
-                self._working.clear()
-
     async def start(self) -> None:
         """Start the forkserver and the report queue.
 
@@ -221,7 +209,7 @@ class Pool:
         """
         await self._starter.start()
         await self._link.start()
-        self._watching = self._loop.create_task(self.watch())
+        self._watch.start()
 
     def stop_restarting(self) -> None:
         """The daemon stops: nothing new is handed out, and what ends is not replaced."""
@@ -244,12 +232,10 @@ class Pool:
                 self.kill_all()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._empty.wait(), KILL_TIMEOUT_S)
-        if self._watching is not None:
-            self._watching.cancel()
+        self._watch.stop()
         if self._rate_timer is not None:
             self._rate_timer.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1)
+        await self._background.wait(1)
         self._link.close()
         self._starter.close()
 
@@ -259,6 +245,14 @@ class Pool:
             worker.kill()
 
     # --- inside ---
+
+    async def _look_after(self) -> bool:
+        """See that workers answer, and that it comes through; return whether there is any reason to look again."""
+        if self.leases:
+            await self._link.check()
+            kill_silent(self.roster.live.values())
+            await self._starter.end_orphans()
+        return bool(self.leases)
 
     def _share_rates(self) -> None:
         """Now and then, while a rate is shared: who is slow leaves the rest to others."""
@@ -270,7 +264,7 @@ class Pool:
     def _give(self, worker: Worker, lease: Lease) -> None:
         self.leases.put(lease, worker)
         worker.leases[lease.id] = lease
-        self._working.set()
+        self._watch.work_is_given()
         if worker.idle_timer is not None:
             worker.idle_timer.cancel()
             worker.idle_timer = None
@@ -280,38 +274,39 @@ class Pool:
     def _spawn(self, lease: Lease, work: TaskSpec | Discard) -> str:
         """Start a worker with its first work; return its key."""
         key = secrets.token_hex(8)
-        self.roster.starting[key] = lease
+        coming = Coming(key=key, uid=lease.uid, folder=lease.folder, work=[(lease, work)])
+        self.roster.starting[key] = coming
         self.leases.put(lease, None)
-        self._run(self._start_worker(key, lease, work))
+        self._background.run(self._start_worker(coming))
         return key
 
-    async def _start_worker(self, key: str, lease: Lease, work: TaskSpec | Discard) -> None:
-        start = WorkerStart(
-            uid=lease.uid,
-            key=key,
-            queue_address=self._link.address,
-            queue_key=self._link.key,
-            queue_ident=self._link.ident,
-            limits=self.worker_settings,
-            is_confined=bool(lease.folder),
-        )
+    async def _start_worker(self, coming: Coming) -> None:
         try:
-            process, orders, pidfd = await self._starter.start_worker(start)
+            worker = await launch(self._starter, self._link, coming, self.worker_settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, the place and the task must become free again
             why = str(error) or type(error).__name__
             logger.error("can't start a worker: %s", why, extra={"event": "worker_start_failed"})
             await asyncio.sleep(START_RETRY_S)
-            del self.roster.starting[key]
+            del self.roster.starting[coming.key]
             self._note_empty()
-            self._early.pop(key, None)
-            await self._listener.lost([Loss(lease=lease, blamed=False, no_account=False, reason="no worker started")])
+            self._early.pop(coming.key, None)
+            reason = "no worker started"
+            losses = [Loss(lease=lease, blamed=False, no_account=False, reason=reason) for lease, _ in coming.work]
+            await self._listener.lost(losses)
             self._listener.changed()
             return
-        worker = Worker(key, lease, process, orders, pidfd)
         self.roster.add(worker)
         worker.on_exit(lambda: self._ended(worker), killed=lambda: self.hanging.killed(worker))
         self._deadlines.to_report_for_duty(worker)
         worker.send(Configure(settings=obeyed(self._settings)))
+        for lease, work in coming.work:
+            self._begin(worker, lease, work)
+        if self._closing:
+            self.retire(coming.key)
+        await self._take(self._early.pop(coming.key, []))
+
+    def _begin(self, worker: Worker, lease: Lease, work: TaskSpec | Discard) -> None:
+        """Give a worker that has started what it was started for."""
         if lease.phase is not LeasePhase.ENDED:
             self._give(worker, lease)
             if isinstance(work, Discard):
@@ -320,9 +315,6 @@ class Pool:
                 worker.send(download(work, lease, self._tag, self.allotments.first(lease)))
         if lease.outcome is not None:
             self.halt(lease, lease.outcome)
-        if self._closing:
-            self.retire(key)
-        await self._take(self._early.pop(key, []))
 
     async def _take(self, texts: list[str]) -> None:
         """Decode and check what was drained, and pass it on."""
@@ -366,7 +358,7 @@ class Pool:
         worker.has_ended = True
         self.hanging.ended(worker)
         was_retiring, worker.retiring = worker.retiring, True
-        self._run(self._lose(worker, was_retiring))
+        self._background.run(self._lose(worker, was_retiring))
 
     async def _lose(self, worker: Worker, was_retiring: bool) -> None:
         await self._link.settle()
@@ -404,14 +396,3 @@ class Pool:
             for key in list(self.roster.live):
                 self.retire(key)
         self._listener.changed()
-
-    def _run(self, work: Awaitable[None]) -> None:
-        async def run() -> None:
-            try:
-                await work
-            except Exception:  # a defect here must be seen, not swallowed with the task
-                logger.exception("internal error in the pool", extra={"event": "defect"})
-
-        task = self._loop.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

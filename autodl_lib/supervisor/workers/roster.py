@@ -7,10 +7,23 @@ Invariants: a worker is starting or live, never both; one that leaves, or was ki
 from __future__ import annotations
 
 from collections.abc import Callable, Set
+from dataclasses import dataclass
 
 from autodl_lib.contract.task import Uid
+from autodl_lib.contract.worker_messages import Discard
+from autodl_lib.store.rows import TaskSpec
 from autodl_lib.supervisor.scheduling.picture import WorkerView
-from autodl_lib.supervisor.workers.worker_handle import QUICK_PACE_S, UNKNOWN_PACE_S, Lease, Worker
+from autodl_lib.supervisor.workers.worker_handle import QUICK_PACE_S, TURN_S, UNKNOWN_PACE_S, Lease, Worker, room_of
+
+
+@dataclass(slots=True, kw_only=True)
+class Coming:
+    """A worker whose process is not there yet, and what it will be given to do, with the assignment of each."""
+
+    key: str
+    uid: Uid
+    folder: str
+    work: list[tuple[Lease, TaskSpec | Discard]]
 
 
 class Roster:
@@ -19,8 +32,7 @@ class Roster:
     def __init__(self, hosts_of: Callable[[str], Set[str]]) -> None:
         """`hosts_of` says at which hosts a worker has connections."""
         self.live: dict[str, Worker] = {}
-        self.starting: dict[str, Lease] = {}
-        """Those whose process is not there yet, with the assignment that they are started for."""
+        self.starting: dict[str, Coming] = {}
         self._hosts_of = hosts_of
         self._paces: dict[Uid, float] = {}
 
@@ -32,7 +44,7 @@ class Roster:
     def busy_of(self, uid: Uid) -> int:
         """Return how many of them are a user's."""
         busy = sum(1 for worker in self.live.values() if worker.leases and worker.uid == uid)
-        return busy + sum(1 for lease in self.starting.values() if lease.uid == uid)
+        return busy + sum(1 for coming in self.starting.values() if coming.uid == uid)
 
     def is_useful(self, key: str) -> bool:
         """Return whether a worker has started and may be given work."""
@@ -42,6 +54,15 @@ class Roster:
     def leaving_num(self) -> int:
         """Return how many are on their way out, but still there."""
         return sum(1 for worker in self.live.values() if worker.is_going)
+
+    def freed_num(self) -> int:
+        """Return how many of those have nothing left to do."""
+        return sum(1 for worker in self.live.values() if worker.is_going and not worker.leases)
+
+    def expected(self, uid: Uid) -> tuple[int, bool]:
+        """Return the room that a new worker of a user is taken to have, and whether it is taken to be quick."""
+        pace_s = self._paces.get(uid, UNKNOWN_PACE_S)
+        return room_of(pace_s), pace_s <= QUICK_PACE_S
 
     def add(self, worker: Worker) -> None:
         """Take in a worker that has started; until it shows its own pace, it is taken to have its user's last one."""
@@ -56,7 +77,7 @@ class Roster:
     def views(self) -> tuple[WorkerView, ...]:
         """Return those that can take work, and those still starting."""
         views = [self._view(worker) for worker in self.live.values() if not worker.is_going]
-        views += [self._view_of_coming(key, lease) for key, lease in self.starting.items()]
+        views += [self._view_of_coming(coming) for coming in self.starting.values()]
         return tuple(views)
 
     def _view(self, worker: Worker) -> WorkerView:
@@ -65,20 +86,23 @@ class Roster:
             uid=worker.uid,
             load=len(worker.leases),
             room=worker.room,
+            turn_room=worker.turn_room,
             hosts=self._hosts_of(worker.key),
             folder=worker.folder,
             is_quick=worker.is_quick,
             is_fresh=worker.is_fresh,
         )
 
-    def _view_of_coming(self, key: str, lease: Lease) -> WorkerView:
+    def _view_of_coming(self, coming: Coming) -> WorkerView:
+        room, is_quick = self.expected(coming.uid)
         return WorkerView(
-            key=key,
-            uid=lease.uid,
-            load=1,
-            room=1,
-            hosts=self._hosts_of(key),
-            folder=lease.folder,
-            is_quick=self._paces.get(lease.uid, UNKNOWN_PACE_S) <= QUICK_PACE_S,
+            key=coming.key,
+            uid=coming.uid,
+            load=len(coming.work),
+            room=room,
+            turn_room=room_of(self._paces.get(coming.uid, UNKNOWN_PACE_S), TURN_S),
+            hosts=self._hosts_of(coming.key),
+            folder=coming.folder,
+            is_quick=is_quick,
             is_fresh=True,
         )

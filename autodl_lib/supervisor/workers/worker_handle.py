@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import secrets
 import signal
@@ -35,10 +36,18 @@ QUICK_PACE_S = 0.01
 FRESH_S = 1.0
 """For so long, a new worker does not make way for one in another folder: its start is to be worth it."""
 
+TURN_S = 0.2
+"""For so long, a slot that has come to a user is theirs, as far as their tasks are short, though others wait."""
+
 ROOM_HORIZON_S = 0.3
 """How much work, by a worker's recent pace, is handed to it ahead."""
 
 UNKNOWN_PACE_S = 2 * ROOM_HORIZON_S
+
+
+def room_of(pace_s: float, for_s: float = ROOM_HORIZON_S) -> int:
+    """Return how many assignments a worker of such a pace may have at once, to be done `for_s` from now."""
+    return max(1, min(MAX_ROOM, int(for_s / pace_s)))
 
 
 class ReportRefused(Exception):
@@ -103,11 +112,12 @@ class Worker:
         self.is_useless = False
         """Whether it can't serve its folder any more: another one is there now."""
         self._has_served = False
-        self._started_mono = time.monotonic()
+        self._started_mono = self._turn_mono = time.monotonic()
         self._progress_left = float(PROGRESS_BURST)
         self._progress_mono = time.monotonic()
         self.pace_s = UNKNOWN_PACE_S
         """How long its recent assignments took, each."""
+        self._has_pace = False
         self._last_end_mono = 0.0
         self._visible: Lease | None = None
         self._orders = orders
@@ -139,7 +149,17 @@ class Worker:
         """How many assignments it may have at once, by the pace of its recent ones."""
         if self.retiring:
             return 0
-        return max(1, min(MAX_ROOM, int(ROOM_HORIZON_S / self.pace_s)))
+        return room_of(self.pace_s)
+
+    @property
+    def turn_room(self) -> int:
+        """How many of them, while others wait for its slot: 0 when its turn is over."""
+        left_s = self._turn_mono + TURN_S - time.monotonic()
+        return room_of(self.pace_s, left_s) if left_s > 0 and not self.retiring else 0
+
+    def begin_turn(self) -> None:
+        """Its slot has come to its user again."""
+        self._turn_mono = time.monotonic()
 
     def move(self, state: WorkerState) -> None:
         """Change the state along the table."""
@@ -157,7 +177,7 @@ class Worker:
         if isinstance(report, Bound):
             if not secrets.compare_digest(report.lease.encode(), self.key.encode()):
                 raise ReportRefused("bound with a wrong key")
-            self._last_end_mono = time.monotonic()  # its start is not to be counted as work
+            self._last_end_mono = self._turn_mono = time.monotonic()  # its start is not to be counted as work
             return None
         if isinstance(report, Pong):
             if not self.unanswered:
@@ -184,6 +204,8 @@ class Worker:
         lease.phase = phase
         if phase is LeasePhase.STARTED:
             self._visible = lease
+        if report.type == "halted":
+            self._turn_mono = -math.inf  # it was stopped, not short
         return lease
 
     def _take_back(self, lease: Lease) -> None:
@@ -225,7 +247,10 @@ class Worker:
         now = time.monotonic()
         elapsed_s = now - max(lease.begun_mono, self._last_end_mono)
         self._last_end_mono = now
-        self.pace_s = max(0.001, 0.7 * min(self.pace_s, UNKNOWN_PACE_S) + 0.3 * elapsed_s)
+        is_first = not self._has_pace and self.pace_s == UNKNOWN_PACE_S
+        self._has_pace = True
+        weight = 1.0 if is_first else 0.3
+        self.pace_s = max(0.001, (1 - weight) * min(self.pace_s, UNKNOWN_PACE_S) + weight * elapsed_s)
 
     def send(self, *orders: Order) -> None:
         """Write orders to the pipe at the end of this turn of the loop; a dead worker's pipe swallows them."""
