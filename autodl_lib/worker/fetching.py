@@ -1,7 +1,8 @@
 """The transfers of one assignment, one after the other into one part file: what they need, and what they came to.
 
 Runs as: the task's owner.  Talks to: a transfer, the pulse, the part file that its holding has, the sync thread.
-There is one transfer, and one more for each time that a check finds something wrong.
+It begins with a request that brings most small files at once (at_once), and goes on as a transfer where that has not
+brought it. There is one more transfer for each time that a check finds something wrong.
 Invariants: what came is counted over all transfers; nobody is told anything once it was stopped.
 How it fails: whoever it works for is told.
 """
@@ -9,6 +10,7 @@ How it fails: whoever it works for is told.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,10 +22,12 @@ from autodl_lib.worker.files.part_file import PartFile
 from autodl_lib.worker.files.preallocation import preallocate
 from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.network.response import Accept, ResponseHead
-from autodl_lib.worker.network.verdicts import Verdict, os_verdict
+from autodl_lib.worker.network.verdicts import Verdict, os_verdict, with_status
 from autodl_lib.worker.pulse import Facilities, Pulse
 from autodl_lib.worker.sync_thread import write_range_back
-from autodl_lib.worker.transfer.job import Job
+from autodl_lib.worker.transfer.at_once import AtOnce, may_come_at_once
+from autodl_lib.worker.transfer.defects import verdict_of
+from autodl_lib.worker.transfer.job import Job, whole_request
 from autodl_lib.worker.transfer.sources import Source
 from autodl_lib.worker.transfer.transfer import Transfer
 
@@ -72,9 +76,10 @@ class Fetching:
         self._jobs = jobs
         self._owner = owner
         self._settings = facilities.settings
-        self._transfer: Transfer | None = None
+        self._attempt: AtOnce | Transfer | None = None
         self._pulse: Pulse | None = None
         self._is_running = False
+        self._begun_mono = 0.0
         self._received_before = 0
         self._failed_source = 0
 
@@ -85,7 +90,13 @@ class Fetching:
 
         Raises: TaskFailed.
         """
-        self._start(self._job(newer_than if self._holding.part is None else None), record)
+        self._begun_mono = time.monotonic()
+        if newer_than is not None and self._holding.part is None:
+            self._start(self._job(newer_than), record)
+        elif record is None and may_come_at_once(self._assign):
+            self._ask_at_once()
+        else:
+            self._start(self._job(), record)
 
     def begin_again(self, again: FetchAgain) -> None:
         """Fetch again what a check found wrong.
@@ -101,44 +112,48 @@ class Fetching:
 
         Raises: OSError, TaskFailed.
         """
-        transfer, pulse = self._transfer, self._pulse
-        if transfer is None or pulse is None:
+        attempt, pulse = self._attempt, self._pulse
+        if attempt is None:
             raise RuntimeError("no transfer is under way")
-        transfer.check(now)
-        if self._is_running and transfer is self._transfer and now >= pulse.wake_mono:
-            pulse.beat(transfer, now)
+        attempt.check(now)
+        is_same = self._is_running and attempt is self._attempt
+        if is_same and isinstance(attempt, Transfer) and pulse is not None and now >= pulse.wake_mono:
+            pulse.beat(attempt, now)
 
     def wake_mono(self) -> float:
         """Return when `check` has something to do."""
-        if self._transfer is None or self._pulse is None or not self._is_running:
+        if self._attempt is None or not self._is_running:
             return _NEVER
-        return min(self._transfer.wake_mono(), self._pulse.wake_mono)
+        wake_mono = self._attempt.wake_mono()
+        return wake_mono if self._pulse is None else min(wake_mono, self._pulse.wake_mono)
 
     def set_rate(self, limit_rate_bps: int) -> None:
         """Take at most so many bytes a second from now on; 0 is no limit."""
+        transfer = self._running_transfer()
         self._assign = replace(self._assign, limit_rate_bps=limit_rate_bps)
-        if self._transfer is not None and self._is_running:
-            self._transfer.set_rate(limit_rate_bps)
+        if transfer is not None:
+            transfer.set_rate(limit_rate_bps)
 
     def grant(self, connections: tuple[int, ...]) -> None:
         """Use at most so many connections to each source from now on."""
+        transfer = self._running_transfer()
         self._assign = replace(self._assign, connections=connections)
-        if self._transfer is not None and self._is_running:
-            self._transfer.grant(connections)
+        if transfer is not None:
+            transfer.grant(connections)
 
     def stop(self) -> None:
         """Stop the transfer, if one is under way; what came is in the part file, as far as that was possible."""
-        if self._transfer is None or not self._is_running:
+        if self._attempt is None or not self._is_running:
             return
         self._is_running = False
         try:
-            self._transfer.stop()
+            self._attempt.stop()
         except OSError:
             logger.info("the last bytes could not be written", extra={"event": "tail_lost"})
 
     def close(self) -> None:
         """Let go of everything: parts that know each other are not freed as long as they do."""
-        self._transfer = self._pulse = None
+        self._attempt = self._pulse = None
 
     # --- what it came to ---
 
@@ -152,30 +167,52 @@ class Fetching:
 
     def tell_part(self) -> None:
         """Report the part file, unless that was done: it stays, though all was over before it could be seen."""
-        if self._pulse is not None and self._transfer is not None and not self._pulse.is_part_told:
-            self._pulse.tell_started(self._transfer)
+        if self._attempt is None:
+            return
+        pulse = self._pulse = self._pulse or self._new_pulse()
+        if not pulse.is_part_told:
+            pulse.tell_started(self._attempt.bytes_done(), self._attempt.status)
 
     def ranges(self) -> Ranges | None:
         """Return what the part file holds, None when nothing is known of it."""
-        ranges = self._transfer.ranges() if self._transfer is not None else None
+        ranges = self._attempt.ranges() if self._attempt is not None else None
         record = self._holding.record
         return ranges if ranges is not None or record is None else record.ranges
 
     def bytes_done(self) -> int:
         """Return how many bytes of the file are here."""
-        return self._transfer.bytes_done() if self._transfer is not None else 0
+        return self._attempt.bytes_done() if self._attempt is not None else 0
 
     def tally(self) -> Tally:
         """Return what all transfers came to so far."""
-        transfer = self._transfer
-        if transfer is None:
+        attempt = self._attempt
+        if attempt is None:
             return Tally()
-        received = self._received_before + transfer.received_bytes
-        return Tally(bytes_received=received, failed_source=self._failed_source, http_status=transfer.status)
+        received = self._received_before + attempt.received_bytes
+        return Tally(bytes_received=received, failed_source=self._failed_source, http_status=attempt.status)
 
     def sole_source(self) -> int | None:
         """Return the source that brought all bytes, in one response; None where there is no such."""
-        return self._transfer.sole_source() if self._transfer is not None else None
+        return self._attempt.sole_source() if self._attempt is not None else None
+
+    # --- what the request that comes first asks and tells (at_once.AtOnceOwner) ---
+
+    def came_at_once(self, accepted: Accept, head: ResponseHead, pieces: list[bytes]) -> None:
+        """See at_once.AtOnceOwner."""
+        self._is_running = False
+        self.head = head
+        try:
+            self._holding.open_for(accepted, head, self._assign.url).write(pieces, 0)
+        except Exception as error:  # noqa: BLE001  told to the owner
+            self._owner.fetching_failed(with_status(verdict_of(error, "write the part file"), head.status))
+        else:
+            self._owner.fetched()
+
+    def take_over(self) -> Transfer:
+        """See at_once.AtOnceOwner."""
+        transfer = self._attempt = Transfer(self._job(), self, self._facilities.connections)
+        self._pulse = self._new_pulse()
+        return transfer
 
     # --- what the transfer asks and tells (job.TransferOwner) ---
 
@@ -216,12 +253,32 @@ class Fetching:
 
     # --- on the way ---
 
+    def _ask_at_once(self) -> None:
+        """Ask for the file as most small ones are asked for.
+
+        Raises: TaskFailed.
+        """
+        attempt = self._attempt = AtOnce(self, self._facilities.connections)
+        self._is_running = True
+        attempt.start(whole_request(self._assign, self._settings), self._begun_mono)
+
+    def _running_transfer(self) -> Transfer | None:
+        """Return the transfer that an order is for: a request that might bring the file at once becomes one."""
+        if isinstance(self._attempt, AtOnce) and self._is_running:
+            self._attempt.check(time.monotonic())
+        return self._attempt if isinstance(self._attempt, Transfer) and self._is_running else None
+
+    def _new_pulse(self) -> Pulse:
+        pulse = Pulse(self._assign.lease, self._holding, self._facilities, self._jobs, self._fail)
+        pulse.begin(self._begun_mono)
+        return pulse
+
     def _start(self, job: Job, record: ControlRecord | None) -> None:
         self._received_before = self.tally().bytes_received
-        transfer = self._transfer = Transfer(job, self, self._facilities.connections)
+        transfer = self._attempt = Transfer(job, self, self._facilities.connections)
         self._is_running = True
         if self._pulse is None:
-            self._pulse = Pulse(self._assign.lease, self._holding, self._facilities, self._jobs, self._fail)
+            self._pulse = self._new_pulse()
         self._pulse.look_soon()
         if record is not None:
             transfer.start(record.ranges, record.version)

@@ -95,6 +95,7 @@ class Worker:
 
     def _turn(self) -> None:
         """Wait for something to happen and answer it."""
+        self._engine.update_watches()
         before = time.monotonic()
         ready = self._epoll.poll(self._patience_s())
         self._engine.waited_s += time.monotonic() - before

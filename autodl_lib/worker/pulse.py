@@ -8,7 +8,6 @@ times a second; one checkpoint at a time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,10 +64,16 @@ class Pulse:
         self._jobs = jobs
         self._durable = facilities.settings.durable
         self._failed = failed
-        self._begun_mono = time.monotonic()
+        self._begun_mono = 0.0
         self._next_progress_mono = 0.0
-        self._next_checkpoint_mono = self._begun_mono + CHECKPOINT_EVERY_S
+        self._next_checkpoint_mono = 0.0
         self._last_progress: Progress | None = None
+
+    def begin(self, begun_mono: float) -> None:
+        """Count from when the first transfer began."""
+        self._begun_mono = begun_mono
+        self._next_checkpoint_mono = begun_mono + CHECKPOINT_EVERY_S
+        self.look_soon()
 
     def beat(self, transfer: Transfer, now: float) -> None:
         """Report and save what is due.
@@ -91,7 +96,7 @@ class Pulse:
 
     def _show(self, transfer: Transfer, now: float) -> None:
         if not self.is_part_told:
-            self.tell_started(transfer)
+            self.tell_started(transfer.bytes_done(), transfer.status)
             self._next_progress_mono = now + PROGRESS_EVERY_S
         elif now >= self._next_progress_mono:
             progress = Progress(
@@ -123,7 +128,7 @@ class Pulse:
         )
         self._facilities.reports.add(started)
 
-    def tell_started(self, transfer: Transfer) -> None:
+    def tell_started(self, bytes_done: int, http_status: int | None) -> None:
         """Report that the part file is there."""
         holding = self._holding
         self.is_visible = self.is_part_told = True
@@ -133,9 +138,9 @@ class Pulse:
                 dir=holding.folder.path,
                 name=holding.name,
                 part=holding.opened().name,
-                bytes_done=transfer.bytes_done(),
+                bytes_done=bytes_done,
                 bytes_total=holding.version.size,
-                http_status=transfer.status,
+                http_status=http_status,
             )
         )
 

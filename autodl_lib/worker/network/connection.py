@@ -13,11 +13,12 @@ from typing import Protocol
 
 import pycurl
 
+from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.engine import Engine
 from autodl_lib.worker.network.request_options import Request, new_handle, set_options
 from autodl_lib.worker.network.response import HeadReader, ResponseHead
 from autodl_lib.worker.network.tap import Tap
-from autodl_lib.worker.network.verdicts import CurlResult
+from autodl_lib.worker.network.verdicts import CurlResult, TaskFailed
 
 _STOP = 0
 """What a callback returns to end a request: a length that is not the one it was given."""
@@ -86,6 +87,11 @@ class Connection:
         set_options(self._easy, request, before)
         self._engine.add(self._easy, self, needs_nudges=request.url[:3].lower() == b"ftp")
 
+    def tell(self, listener: Listener) -> None:
+        """Tell somebody else from now on what comes, if anything still does."""
+        if self._listener is not None:
+            self._listener = listener
+
     def stop(self) -> None:
         """End the request now; the listener is not told."""
         self._listener = self._basin = None
@@ -112,7 +118,7 @@ class Connection:
 
     def bytes_since_redirect(self) -> int:
         """Return those of `bytes_seen` that came after the last redirect was followed."""
-        return self.bytes_seen() - self._reader.redirected_bytes
+        return self.bytes_seen() - self._reader.redirected_bytes()
 
     def pour_into(self, basin: list[bytes] | None) -> None:
         """From now on append the body to a list, and ask the listener only when BASIN_PIECES are in it.
@@ -138,7 +144,7 @@ class Connection:
 
     def has_left_http(self) -> bool:
         """Tell whether a redirect led from HTTP to FTP."""
-        return self._reader.has_left_http
+        return self._reader.has_left_http()
 
     def announced_length(self) -> int | None:
         """Return how much libcurl expects to come, None when it can't know. Outside of libcurl only."""
@@ -196,6 +202,19 @@ class Connections:
     def take(self) -> Connection:
         """Return one that nobody uses."""
         return self._free.pop() if self._free else Connection(self._engine)
+
+    def send(self, request: Request, listener: Listener) -> Connection:
+        """Send a request on one that nobody uses.
+
+        Raises: TaskFailed.
+        """
+        connection = self.take()
+        try:
+            connection.start(request, listener)
+        except (pycurl.error, ValueError) as error:
+            # The connection is not given back: nobody knows which of its options have been set.
+            raise TaskFailed(FailureCode.BAD_URL, f"libcurl does not take this request: {error.args[-1]}") from None
+        return connection
 
     def waited_s(self) -> float:
         """Return for how long this process has waited for something to do."""

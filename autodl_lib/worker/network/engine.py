@@ -59,6 +59,10 @@ class Engine:
         """For how long the loop has had nothing to do: what is left of the time is work."""
         self._epoll = epoll
         self._sockets: dict[int, int] = {}
+        """What libcurl waits for on each."""
+        self._watched: set[int] = set()
+        """Those that the kernel was told of."""
+        self._changed: set[int] = set()
         self._active: dict[pycurl.Curl, Requester] = {}
         self._taps: dict[int, Requester] = {}
         self._deadline: float | None = None
@@ -93,6 +97,7 @@ class Engine:
         """Stop a request; its requester is not told."""
         self._nudged.discard(easy)
         if self._active.pop(easy, None) is not None:
+            self._warm.doubt()  # nobody knows whether libcurl keeps the connection
             self._detach(easy)
 
     def tap(self, easy: pycurl.Curl) -> Tap | None:
@@ -128,6 +133,7 @@ class Engine:
             return None
         # The kernel would go on telling of the old descriptor as long as there is another one of the socket.
         self._watch_socket(pycurl.POLL_REMOVE, fd, None, None)
+        self.update_watches()
         self.remove(easy)
         self._taps[tap.fileno()] = requester
         if not is_all_read(connected, earlier_bytes + exact[0]):
@@ -138,6 +144,8 @@ class Engine:
     def watch(self, tap: Tap) -> None:
         """Tell its requester when there is something in a tap."""
         self._epoll.register(tap.fileno(), select.EPOLLIN)
+        self._watched.discard(tap.fileno())  # as what had this number before
+        self._changed.discard(tap.fileno())
 
     def unwatch(self, tap: Tap) -> None:
         """Let what comes wait."""
@@ -205,7 +213,8 @@ class Engine:
                 self._nudged.discard(easy)
                 requester = self._active.pop(easy, None)
                 if requester is not None:
-                    self._warm.add(int(easy.getinfo(pycurl.LASTSOCKET)), requester.bytes_seen())
+                    is_known = easy.getinfo(pycurl.NUM_CONNECTS) == 0
+                    self._warm.add(easy.getinfo(pycurl.LASTSOCKET), requester.bytes_seen(), is_known=is_known)
                     self._detach(easy)
                     requester.request_ended(code, message)
 
@@ -226,21 +235,38 @@ class Engine:
     def _watch_socket(self, what: int, fd: int, _multi: object, _data: object) -> None:
         if what == pycurl.POLL_REMOVE:
             self._unwatched.discard(fd)
-            if self._sockets.pop(fd, None) is not None:
+            self._sockets.pop(fd, None)
+        else:
+            self._sockets[fd] = _EPOLL_EVENTS.get(what, 0)
+        self._changed.add(fd)
+
+    def update_watches(self) -> None:
+        """Tell the kernel which sockets libcurl waits for now: for whoever waits for events next.
+
+        Between two waits, libcurl often lets go of a socket and takes it up again.
+        """
+        while self._changed:
+            fd = self._changed.pop()
+            events = self._sockets.get(fd)
+            if events is not None:
+                self._watch_now(fd, events)
+            elif fd in self._watched:
+                self._watched.discard(fd)
                 with contextlib.suppress(OSError):  # libcurl may have closed it already
                     self._epoll.unregister(fd)
-            return
-        events = _EPOLL_EVENTS.get(what, 0)
-        before = self._sockets.get(fd)
-        self._sockets[fd] = events
-        if before is None:
-            try:
-                self._epoll.register(fd, events)
-            except OSError:  # the user's share of watches is used up, or memory is
-                self._unwatched.add(fd)
-                self._nudge_mono = time.monotonic() + _NUDGE_S
-        elif before != events and fd not in self._unwatched:
-            self._epoll.modify(fd, events)
+
+    def _watch_now(self, fd: int, events: int) -> None:
+        try:
+            if fd in self._watched:
+                with contextlib.suppress(FileNotFoundError):  # that one was closed, and this one is another
+                    self._epoll.modify(fd, events)
+                    return
+            self._epoll.register(fd, events)
+            self._watched.add(fd)
+        except OSError:  # the user's share of watches is used up, or memory is
+            self._watched.discard(fd)
+            self._unwatched.add(fd)
+            self._nudge_mono = time.monotonic() + _NUDGE_S
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._deadline = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000

@@ -22,6 +22,7 @@ MAX_RETRY_AFTER_S = 86400.0
 _MAX_HEAD_BYTES = 512 * 1024
 _MAX_VALIDATOR_LENGTH = 1024
 _MAX_REASON_LENGTH = 100
+_LONGEST_STATUS_LINE = 1024
 _USED = {
     name.encode(): name
     for name in (
@@ -65,42 +66,64 @@ class HeadReader:
 
     def __init__(self) -> None:
         self.size_bytes = 0
-        self.redirected_bytes = 0
-        """Of `size_bytes`, what came before the last redirect was followed."""
-        self.has_left_http = False
-        """Whether a redirect led to FTP, whose replies come as lines, too."""
+        self._redirected_bytes = 0
+        self._has_left_http = False
+        self._is_redirect = False
+        self._fresh: list[bytes] = []
+        """What came since `_catch_up`."""
         self._lines: list[bytes] = []
+        """Of the last response."""
         self._locations: list[str] = []
-        self._parsed: tuple[int, ResponseHead] | None = None
-        """What `head` returned last, and how many bytes had come then."""
+        self._parsed: ResponseHead | None = None
 
     def reset(self) -> None:
         """Begin anew, for another request."""
-        self.size_bytes = self.redirected_bytes = 0
-        self.has_left_http = False
-        self._lines = []
-        self._locations = []
+        self.size_bytes = self._redirected_bytes = 0
+        self._has_left_http = self._is_redirect = False
+        self._fresh, self._lines, self._locations = [], [], []
         self._parsed = None
 
     def feed(self, line: bytes) -> int | None:
         """Take one line, as libcurl's callback; 0, which ends the request, when the server sends too much of this."""
-        if line.startswith(b"HTTP/"):
-            if self._lines:
-                self._keep_location()
-                if _is_redirect(self._lines[0]):
-                    self.redirected_bytes = self.size_bytes
-            self._lines = []
-        elif line[:3].isdigit() and self._lines and _is_redirect(self._lines[0]):
-            self.has_left_http = True
         self.size_bytes += len(line)
-        self._lines.append(line)
+        self._fresh.append(line)  # these lines are called for each one: what it says is looked at when somebody asks
         return None if self.size_bytes <= _MAX_HEAD_BYTES else 0
 
     def head(self) -> ResponseHead:
         """Parse what has come of the last response."""
-        if self._parsed is None or self._parsed[0] != self.size_bytes:
-            self._parsed = self.size_bytes, _parse_head(self._lines, self._locations)
-        return self._parsed[1]
+        if self._fresh or self._parsed is None:
+            self._catch_up()
+            self._parsed = _parse_head(self._lines, self._locations)
+        return self._parsed
+
+    def has_left_http(self) -> bool:
+        """Tell whether a redirect led to FTP, whose replies come as lines, too."""
+        if self._fresh:
+            self._catch_up()
+        return self._has_left_http
+
+    def redirected_bytes(self) -> int:
+        """Return how much of `size_bytes` came before the last redirect was followed."""
+        if self._fresh:
+            self._catch_up()
+        return self._redirected_bytes
+
+    def _catch_up(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        self._parsed = None
+        seen_bytes = self.size_bytes - sum(map(len, fresh))
+        for line in fresh:
+            if line.startswith(b"HTTP/"):
+                if self._lines:
+                    self._keep_location()
+                if self._is_redirect:
+                    self._redirected_bytes = seen_bytes
+                self._lines = []
+                self._is_redirect = line.partition(b" ")[2].startswith(b"3")
+            elif self._is_redirect and line[:3].isdigit():
+                self._has_left_http = True
+            seen_bytes += len(line)
+            self._lines.append(line)
 
     def _keep_location(self) -> None:
         left = _parse_head(self._lines, [])
@@ -112,30 +135,32 @@ _LONGEST_LENGTH = 18
 """Digits of a length in bytes that fits into what programs count with."""
 
 
-def _is_redirect(status_line: bytes) -> bool:
-    return status_line.startswith(b"HTTP/") and status_line.partition(b" ")[2].startswith(b"3")
-
-
 def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
-    head = ResponseHead(locations=locations)
     if not lines or not lines[0].startswith(b"HTTP/"):
-        return head
-    words = lines[0].decode("latin-1").strip().split(" ", 2)
-    if len(words) > 1 and len(words[1]) == 3 and words[1].isascii() and words[1].isdigit():
-        head.status = int(words[1])
-    if len(words) > 2:
-        head.reason = "".join([c for c in words[2] if " " <= c <= "~"])[:_MAX_REASON_LENGTH]
+        return ResponseHead(locations=locations)
+    status, reason = _status(lines[0][:_LONGEST_STATUS_LINE])
+    contradiction = ""
+    fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(b":")
         known = _known_name(name)
         if known is not None:
             decoded = _decode_value(value.strip())
-            if known == "content-length" and head.fields.get(known, decoded) != decoded:
-                head.contradiction = "it has two lengths"
-            head.fields[known] = decoded
-    if len(head.fields.get("content-length", "")) > _LONGEST_LENGTH and "transfer-encoding" not in head.fields:
-        head.contradiction = "its length is that of no file"
-    return head
+            if known == "content-length" and fields.get(known, decoded) != decoded:
+                contradiction = "it has two lengths"
+            fields[known] = decoded
+    if len(fields.get("content-length", "")) > _LONGEST_LENGTH and "transfer-encoding" not in fields:
+        contradiction = "its length is that of no file"
+    return ResponseHead(status, reason, fields, locations, contradiction)
+
+
+@lru_cache(maxsize=64)
+def _status(line: bytes) -> tuple[int, str]:
+    """Return what a status line says: its code, 0 where that makes no sense, and the words after it."""
+    words = line.decode("latin-1").strip().split(" ", 2)
+    is_code = len(words) > 1 and len(words[1]) == 3 and words[1].isascii() and words[1].isdigit()
+    reason = "".join([c for c in words[2] if " " <= c <= "~"])[:_MAX_REASON_LENGTH] if len(words) > 2 else ""
+    return int(words[1]) if is_code else 0, reason
 
 
 @lru_cache(maxsize=256)

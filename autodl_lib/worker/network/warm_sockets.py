@@ -2,12 +2,11 @@
 
 Runs as: the task's owner.  Talks to: nobody; looks at sockets, never reads from them.
 A socket is known by its descriptor and its inode, since libcurl closes descriptors without a word and the numbers
-are used again.
+are used again. Its inode is looked at only where it may have changed, and where something has come.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 from collections.abc import Container
@@ -21,46 +20,71 @@ class WarmSockets:
     def __init__(self) -> None:
         self._inodes: dict[int, int] = {}
         self._handed_over_bytes: dict[int, int] = {}
+        self._sure: set[int] = set()
+        """Those that no other can have taken the place of, if their next request needs no new connection."""
+        self._poll = select.poll()
 
-    def add(self, fd: int, handed_over_bytes: int) -> None:
-        """Remember a socket whose request has ended, and how much that has brought; below 0: it is closed already."""
+    def add(self, fd: int, handed_over_bytes: int, *, is_known: bool = False) -> None:
+        """Remember a socket whose request has ended, and how much that has brought; below 0: it is closed already.
+
+        `is_known`: the request had no connection of its own made, so the socket was added before.
+        """
         if fd < 0:
             return
-        before = self._inodes.pop(fd, None)  # what is put in again becomes the newest
-        with contextlib.suppress(OSError):
-            inode = self._inodes[fd] = os.fstat(fd).st_ino
-            earlier_bytes = self._handed_over_bytes.get(fd, 0) if inode == before else 0
-            self._handed_over_bytes[fd] = earlier_bytes + handed_over_bytes
+        if not (is_known and fd in self._sure):
+            earlier_bytes = self.handed_over_bytes(fd)
+            if not self._take_in(fd):
+                return
+            self._handed_over_bytes[fd] = earlier_bytes
+        self._handed_over_bytes[fd] += handed_over_bytes
+        self._inodes[fd] = self._inodes.pop(fd)  # as the newest
         if len(self._inodes) > _MOST:
-            del self._handed_over_bytes[oldest := next(iter(self._inodes))]
-            del self._inodes[oldest]
+            self._forget(next(iter(self._inodes)))
+
+    def doubt(self) -> None:
+        """Take in that a connection may have come to rest, or in the place of another, without having been added."""
+        self._sure.clear()
 
     def handed_over_bytes(self, fd: int) -> int:
         """Return how much the earlier requests of a connection have brought, 0 of one that is new."""
-        inode = self._inodes.get(fd)
-        with contextlib.suppress(OSError):
-            if inode is not None and os.fstat(fd).st_ino == inode:
-                return self._handed_over_bytes[fd]
-        return 0
+        return self._handed_over_bytes[fd] if fd in self._inodes and self._is_same(fd) else 0
 
     def forget(self) -> None:
         """Forget all: they are closed."""
-        self._inodes.clear()
-        self._handed_over_bytes.clear()
+        for fd in list(self._inodes):
+            self._forget(fd)
 
     def has_unasked_bytes(self, busy: Container[int] = ()) -> bool:
         """Tell whether anything, be it the end, has come on a socket at rest; `busy` serve a request now."""
         if not self._inodes:
             return False
-        poll = select.poll()
-        for fd, inode in list(self._inodes.items()):
-            try:
-                if os.fstat(fd).st_ino == inode:
-                    if fd not in busy:
-                        poll.register(fd, select.POLLIN)
-                    continue
-            except OSError:
-                pass
-            del self._inodes[fd]
-            del self._handed_over_bytes[fd]
-        return bool(poll.poll(0))
+        for fd, _ in self._poll.poll(0):
+            if not self._is_same(fd):
+                self._forget(fd)
+            elif fd not in busy:
+                return True
+        return False
+
+    def _take_in(self, fd: int) -> bool:
+        """See which socket this is; False when it is none any more."""
+        try:
+            self._inodes[fd] = os.fstat(fd).st_ino
+        except OSError:
+            if fd in self._inodes:
+                self._forget(fd)
+            return False
+        self._sure.add(fd)
+        self._poll.register(fd, select.POLLIN)
+        return True
+
+    def _is_same(self, fd: int) -> bool:
+        try:
+            return os.fstat(fd).st_ino == self._inodes[fd]
+        except OSError:
+            return False
+
+    def _forget(self, fd: int) -> None:
+        del self._inodes[fd]
+        del self._handed_over_bytes[fd]
+        self._sure.discard(fd)
+        self._poll.unregister(fd)

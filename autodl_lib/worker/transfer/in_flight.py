@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pycurl
-
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.connection import Connection, Connections, Listener
 from autodl_lib.worker.network.response import RemoteVersion, ResumePoint
@@ -74,15 +72,17 @@ class InFlight:
         """
         validator = validator_for(source, asked, is_main=source is self._sources.main)
         request = request_for(self._job, source, asked, validator)
-        connection = self._connections.take()
-        try:
-            connection.start(request, listener)
-        except (pycurl.error, ValueError) as error:
-            # The connection is not given back: nobody knows which of its options have been set.
-            raise TaskFailed(FailureCode.BAD_URL, f"libcurl does not take this request: {error.args[-1]}") from None
-        segment = self.segments[connection] = Segment(connection, source, asked, now)
+        segment = self._add(Segment(self._connections.send(request, listener), source, asked, now))
         segment.wanted_if_range = validator is not None
-        source.connections += 1
+        return segment
+
+    def take_over(self, connection: Connection, begun_mono: float) -> None:
+        """Take in a request for the whole file that was sent to the first source."""
+        self._add(Segment(connection, self._sources.main, None, begun_mono))
+
+    def _add(self, segment: Segment) -> Segment:
+        self.segments[segment.connection] = segment
+        segment.source.connections += 1
         return segment
 
     def release(self, segment: Segment) -> None:

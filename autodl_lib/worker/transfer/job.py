@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
-from autodl_lib.contract.worker_messages import TransferSettings
+from autodl_lib.contract.worker_messages import Assign, TransferSettings
 from autodl_lib.worker.files.part_file import PartFile
 from autodl_lib.worker.network.login_options import has_same_origin, of_mirror
 from autodl_lib.worker.network.request_options import Request, encode_headers, encode_url
@@ -72,6 +72,21 @@ def validator_for(source: Source, asked: ResumePoint | None, *, is_main: bool) -
         return None
     version = source.version or (asked.version if is_main else None)
     return None if version is None else version.etag or version.last_modified or None
+
+
+def whole_request(assign: Assign, settings: TransferSettings) -> Request:
+    """Return the request for the whole file of a task's URL.
+
+    Raises: TaskFailed, when it can't be worded.
+    """
+    return Request(
+        url=encode_url(assign.url),
+        headers=encode_headers(assign.headers),
+        resume_from=0,
+        limit_rate_bps=assign.limit_rate_bps,
+        settings=settings,
+        options=assign.options,
+    )
 
 
 def request_for(job: Job, source: Source, asked: ResumePoint | None, validator: str | None) -> Request:

@@ -1,10 +1,10 @@
 """One file's way from the network into its part file: the first request, the connections that help it, and the end.
 
 Runs as: the task's owner.  Talks to: connections, and whom they tell what happens; spreading; the owner.
-It begins with one request (`start`, in_flight). Reception judges its response, as those of all that follow, and fills
-the part file, as fast as throttle admits. Once the file's version and size are known, `Spreading` may add
-connections, each of whose responses must prove to be of that version. When a request has ended, the file is complete,
-or steering goes on, or recovery decides what follows.
+It begins with one request (`start`, in_flight; of most files, at_once has sent it). Reception judges its response, as
+those of all that follow, and fills the part file, as fast as throttle admits. Once the file's version and size are
+known, `Spreading` may add connections, each of whose responses must prove to be of that version. When a request has
+ended, the file is complete, or steering goes on, or recovery decides what follows.
 Invariants: the owner hears of the end exactly once.
 How it fails: a Verdict to the owner; bytes that were accepted until then are in the part file. Nothing that the
 owner calls raises but `start`, `stop` and `write_held`.
@@ -69,6 +69,15 @@ class Transfer:
         now = time.monotonic()
         self._speed.sample(self.received_bytes, now)
         self._open_first(now)
+
+    def take_over(self, connection: Connection, pieces: list[bytes], begun_mono: float) -> None:
+        """Go on with a request for the whole file that somebody else has sent, and with what it has brought."""
+        self._patience.begin(begun_mono)
+        self._speed.sample(0, begun_mono)
+        self._in_flight.take_over(connection, begun_mono)
+        connection.tell(self)
+        for piece in pieces:
+            self.body_arrived(connection, piece)
 
     def stop(self) -> None:
         """Stop without telling the owner; what was accepted is in the part file afterwards.
