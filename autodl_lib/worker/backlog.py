@@ -147,6 +147,7 @@ class Backlog:
 
     def _take(self, order: Assign) -> None:
         session = Session(order, self._facilities)
+        self._facilities.folders.look_again()
         if self.is_retiring:
             session.halt(discard=False)
         elif self._facilities.folders.has_moved:
@@ -214,16 +215,17 @@ class Backlog:
             groups.setdefault(id(session.published_in()[0]), []).append(session)
         for sessions in groups.values():
             folder, fd = sessions[0].published_in()
-            done = self._tell_published(sessions)
+            done = self._tell_published(sessions, folder)
             if self._facilities.settings.durable:
                 self._facilities.sync.submit(SyncJob(run=_folder_sync(folder, fd), done=done))
             else:
                 done(None)
 
-    def _tell_published(self, sessions: list[Session]) -> Callable[[OSError | None], None]:
+    def _tell_published(self, sessions: list[Session], folder: Folder) -> Callable[[OSError | None], None]:
         def tell(error: OSError | None) -> None:
+            path = folder.path_now()
             for session in sessions:
-                session.published(error)
+                session.published(path, error)
                 self._settle(session)
 
         return tell
@@ -234,8 +236,10 @@ class Backlog:
 
     def settle_all(self) -> None:
         """Put every session where its phase belongs, after jobs of the sync thread came back."""
-        for session in (*self._awaiting.values(), *((self._current,) if self._current else ())):
+        for session in [one for one in self._awaiting.values() if one.phase is Phase.ENDED]:
             self._settle(session)
+        if self._current is not None:
+            self._settle(self._current)
 
     def _settle(self, session: Session) -> None:
         lease = session.assign.lease
@@ -245,8 +249,8 @@ class Backlog:
                 self._current = None
         elif (
             session is self._current
-            and not session.is_visible
             and session.phase in (Phase.SYNCING, Phase.READY, Phase.PUBLISHING)
+            and not session.is_visible
         ):
             self._awaiting[lease] = session
             self._current = None

@@ -6,6 +6,8 @@ Invariants: after `publish` has returned True the file counts as delivered, what
 
 from __future__ import annotations
 
+import os
+
 from autodl_lib.contract.worker_messages import Finished, Ready
 from autodl_lib.worker.fetching import Tally
 from autodl_lib.worker.files.folder import Folder
@@ -46,11 +48,11 @@ class Delivery:
         """Return the folder that must be synced now, and the file's descriptor."""
         return self._holding.folder, self._holding.opened().fd
 
-    def finish(self) -> Finished:
-        """Return the report of the end; lets go of the file."""
+    def finish(self, folder_path: str) -> Finished:
+        """Return the report of the end, with where the folder is now; lets go of the file."""
         holding = self._holding
         part, holding.part = holding.opened(), None
         part.close()
-        dest = holding.folder.join_now(holding.name)
+        dest = os.path.join(folder_path, holding.name)
         size_bytes = self._identity.size_bytes
         return Finished(lease=self._lease, dest=dest, size_bytes=size_bytes, sha256=self._sha256)

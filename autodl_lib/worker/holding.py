@@ -135,7 +135,10 @@ class Holding:
 
         Raises: TaskFailed, OSError.
         """
-        free, reserve = self.folder.free_bytes(), self._settings.min_free_bytes
+        reserve = self._settings.min_free_bytes
+        if self.folder.had_plenty(needed_bytes + reserve):
+            return
+        free = self.folder.free_bytes()
         if free - needed_bytes < reserve:
             words = f"too little space in {self.folder.path}: {max(needed_bytes, 0)} bytes are needed"
             raise TaskFailed(FailureCode.DISK_FULL, f"{words}, {free} are free, and {reserve} must stay free")

@@ -311,12 +311,12 @@ class Session:
         """Return the folder that must be synced before `published`, and the file's descriptor."""
         return self._delivered().published_in()
 
-    def published(self, error: OSError | None) -> None:
-        """Report the end: the folder is synced."""
-        self._guarded(lambda: self._after_publish(error))
+    def published(self, folder_path: str, error: OSError | None) -> None:
+        """Report the end: the folder is synced, and has this path now."""
+        self._guarded(lambda: self._after_publish(folder_path, error))
 
-    def _after_publish(self, error: OSError | None) -> None:
-        finished = self._delivered().finish()
+    def _after_publish(self, folder_path: str, error: OSError | None) -> None:
+        finished = self._delivered().finish(folder_path)
         if error is not None:
             verdict = os_verdict(error, f"sync the folder {self._held().folder.path}")
             self._end(letting_go.failed_report(self.assign, verdict, self._tally(), Kept()))

@@ -105,7 +105,7 @@ worker.files.part_file:PartFile.remove       | after  | it is gone, nobody was t
 worker.files.part_file:_clear_abandoned      | before | a part file that is nobody's is in the way
 worker.files.part_file:_clear_abandoned      | after  | it is gone, the new one not there
 worker.files.publish:place                   | before | leave to publish has come, the name is not given
-worker.files.publish:_link                   | after  | the file has its name, the folder is not synced
+worker.files.publish:_give_new_name          | after  | the file has its name, the folder is not synced
 worker.files.publish:_replace                | before | the file that is to be replaced is still there
 worker.files.publish:_replace                | after  | the old file is gone, nothing is synced
 worker.files.part_file:PartFile.drop_control | before | the file has its name, a control file may be left

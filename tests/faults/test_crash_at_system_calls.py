@@ -21,21 +21,9 @@ SEED = int(os.environ.get("AUTODL_FAULT_SEED") or random.randrange(10**9))
 SAMPLE = int(os.environ.get("AUTODL_FAULT_CALLS", "12"))
 
 WORKER_CALLS = (
-    *("openat", "pwrite64", "pwritev2", "fsync", "fdatasync", "linkat", "unlinkat", "renameat", "ftruncate", "flock"),
-    *(
-        "sendto",
-        "write",
-        "utimensat",
-        "close",
-        "newfstatat",
-        "mkdir",
-        "statfs",
-        "io_submit",
-        "io_getevents",
-        "sync_file_range",
-        "read",
-    ),
-    *("epoll_wait",),
+    *("openat", "pwrite64", "pwritev2", "fsync", "fdatasync", "renameat2", "unlinkat", "renameat", "ftruncate"),
+    *("flock", "sendto", "write", "utimensat", "close", "newfstatat", "mkdir", "statfs", "io_submit"),
+    *("io_getevents", "sync_file_range", "read", "epoll_wait"),
 )
 DAEMON_CALLS = (
     *("pwrite64", "fdatasync", "fsync", "ftruncate", "write", "sendto", "recvfrom", "read", "pread64", "close"),

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import pwd  # noqa: F401  (os.path.expanduser imports it when a worker can no longer read Python's folders)
+import time
 from collections.abc import Callable
 
 from autodl_lib.contract.failures import FailureCode
@@ -22,6 +23,9 @@ _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 _UNKNOWN_BYTES = 1 << 62
+_OTHERS_WRITE_BYTES = 1 << 30
+_LOOKED_S = 0.01
+"""So long, what was seen of a folder is believed: many small files are saved in that time."""
 
 
 class Folder:
@@ -35,6 +39,8 @@ class Folder:
         self.number_hints: dict[str, int] = {}
         """For a name that is often taken: the number last given out."""
         self._readable = readable
+        self._plenty_bytes = 0
+        self._plenty_until_mono = 0.0
 
     def __del__(self) -> None:
         os.close(self.fd)
@@ -43,16 +49,16 @@ class Folder:
         """Return the absolute path of a name in this folder."""
         return f"/{name}" if self.path == "/" else f"{self.path}/{name}"
 
-    def join_now(self, name: str) -> str:
-        """Return the absolute path of a name where this folder is now: it may have been renamed."""
+    def path_now(self) -> str:
+        """Return where this folder is now: it may have been renamed."""
         if self.still_at(self.path):
-            return self.join(name)
+            return self.path
         try:
             path = os.readlink(f"/proc/self/fd/{self.fd}")
             path.encode()
         except (OSError, UnicodeError):
-            return self.join(name)
-        return os.path.join(path, name)
+            return self.path
+        return path
 
     def sync(self, file_fd: int) -> None:
         """Make the names in this folder survive a power cut; `file_fd` is any open file of the folder.
@@ -70,9 +76,18 @@ class Folder:
         Raises: OSError.
         """
         status = os.statvfs(self.fd)
-        if status.f_blocks == 0:
-            return _UNKNOWN_BYTES  # no file system that keeps files: it will say itself what it thinks of one
-        return status.f_bavail * status.f_frsize
+        # Without blocks, it is no file system that keeps files: it will say itself what it thinks of one.
+        free = _UNKNOWN_BYTES if status.f_blocks == 0 else status.f_bavail * status.f_frsize
+        self._plenty_bytes = free - _OTHERS_WRITE_BYTES
+        self._plenty_until_mono = time.monotonic() + _LOOKED_S
+        return free
+
+    def had_plenty(self, needed_bytes: int) -> bool:
+        """Tell whether `free_bytes` of a moment ago was so much more that it is enough, whatever others write."""
+        if needed_bytes > self._plenty_bytes or time.monotonic() >= self._plenty_until_mono:
+            return False
+        self._plenty_bytes -= max(0, needed_bytes)
+        return True
 
     def size_of(self, name: str) -> int:
         """Return the size of a file in this folder, 0 where there is none."""
@@ -108,18 +123,28 @@ class Folders:
         self._confine = confine
         self._own: tuple[int, int] | None = None
         self._last: Folder | None = None
+        self._last_asked = ""
+        self._looked_mono = 0.0
+
+    def look_again(self) -> None:
+        """Let the next `open` see what is there: who ordered it may know of a change."""
+        self._last_asked = ""
 
     def open(self, path: str, *, create: bool = True) -> Folder:
         """Return the open folder at `path`, which may begin with `~`; makes it, with its parents, if missing.
 
         Raises: TaskFailed, OtherFolder.
         """
+        now = time.monotonic()
+        if self._last is not None and path == self._last_asked and now < self._looked_mono + _LOOKED_S:
+            return self._last
         full = os.path.expanduser(path)
         if not os.path.isabs(full) or "\0" in full:
             raise TaskFailed(FailureCode.FOLDER, f"the folder must be an absolute path: {path[:300]!r}")
         full = full.rstrip("/") or "/"
         if self._last is None or not self._last.still_at(full):
             self._last = self._enter(full, create)
+        self._last_asked, self._looked_mono = path, now
         return self._last
 
     def _enter(self, path: str, create: bool) -> Folder:

@@ -26,7 +26,7 @@ from autodl_lib.contract.worker_messages import FileIdentity
 from autodl_lib.worker.files.control_file import CONTROL_BYTES, ControlFile, ControlRecord, remove_control
 from autodl_lib.worker.files.file_name import control_name, is_part_name, numbered, part_name
 from autodl_lib.worker.files.folder import Folder
-from autodl_lib.worker.files.part_lock import is_in_use, is_same_file, lock, open_and_lock
+from autodl_lib.worker.files.part_lock import is_in_use, is_named, lock, open_and_lock
 from autodl_lib.worker.network.verdicts import TaskFailed
 
 _MOST_CANDIDATES = 100_000
@@ -41,10 +41,11 @@ _END_OF_TIME_S = 2**33
 class PartFile:
     """One part file, open, locked and ours."""
 
-    def __init__(self, folder: Folder, name: str, fd: int) -> None:
+    def __init__(self, folder: Folder, name: str, fd: int, status: os.stat_result) -> None:
         self.folder = folder
         self.name = name
         self.fd = fd
+        self._status = status
         self.saved: ControlRecord | None = None
         """What the control file says."""
         self._control: ControlFile | None = None
@@ -144,7 +145,7 @@ class PartFile:
 
     def is_in_place(self) -> bool:
         """Tell whether the part file's name still refers to it; its owner may have moved it."""
-        return is_same_file(self.folder, self.name, self.fd)
+        return is_named(self.folder, self.name, self._status)
 
     def remove(self) -> None:
         """Remove part file and control file and let go of them."""
@@ -224,7 +225,7 @@ def _claim_for(folder: Folder, claim: Claim) -> PartFile:
 
 def candidates(folder: Folder, name: str) -> Iterator[str]:
     """Yield `NAME`, `NAME.1.EXT`, ... as far as no file has that name now."""
-    if not exists(folder, name):
+    if _is_free(folder, name):
         yield name
     number = 0
     while number < _MOST_CANDIDATES:
@@ -232,7 +233,7 @@ def candidates(folder: Folder, name: str) -> Iterator[str]:
         if number == _ALWAYS_TRIED:
             number = max(number, folder.number_hints.get(name, 0))
         candidate = numbered(name, number)
-        if not exists(folder, candidate):
+        if _is_free(folder, candidate):
             folder.number_hints[name] = number
             yield candidate
 
@@ -271,7 +272,7 @@ def _reopen(folder: Folder, name: str) -> PartFile | None:
     fd = open_and_lock(folder, name) if is_part_name(name) else None
     if fd is None:
         return None
-    part = PartFile(folder, name, fd)
+    part = PartFile(folder, name, fd, os.fstat(fd))
     try:
         found = ControlFile.open(control_name(name), folder.fd)
     except OSError:
@@ -314,9 +315,10 @@ def _claim(folder: Folder, name: str, tag: str) -> PartFile | None:
                 return None
             continue
         try:
-            if lock(fd, unsupported=True) and is_same_file(folder, name, fd):
+            status = os.fstat(fd) if lock(fd, unsupported=True) else None
+            if status is not None and status.st_nlink > 0:  # nobody took it for abandoned before it was locked
                 remove_control(control_name(name), folder.fd)
-                return PartFile(folder, name, fd)
+                return PartFile(folder, name, fd, status)
         except OSError:
             _unlink_quietly(name, folder.fd)
             os.close(fd)  # else it would be in its own way, locked, as long as this process lives
@@ -340,6 +342,11 @@ def _clear_abandoned(folder: Folder, name: str, tag: str) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def _is_free(folder: Folder, name: str) -> bool:
+    """Tell whether nothing seems to have this name; who gives the name to a file finds out for certain."""
+    return not os.access(name, os.F_OK, dir_fd=folder.fd, follow_symlinks=False)
 
 
 def exists(folder: Folder, name: str) -> bool:

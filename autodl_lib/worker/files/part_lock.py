@@ -34,7 +34,7 @@ def open_and_lock(folder: Folder, name: str) -> int | None:
     try:
         status = os.fstat(fd)
         ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        is_kept = ours and lock(fd, unsupported=False) and is_same_file(folder, name, fd)
+        is_kept = ours and lock(fd, unsupported=False) and is_named(folder, name, status)
         return fd if is_kept else None
     finally:
         if not is_kept:
@@ -71,10 +71,10 @@ def lock(fd: int, *, unsupported: bool) -> bool:
     return True
 
 
-def is_same_file(folder: Folder, name: str, fd: int) -> bool:
-    """Tell whether a name still refers to the file that was locked."""
+def is_named(folder: Folder, name: str, status: os.stat_result) -> bool:
+    """Tell whether a name still refers to the file that was locked, of which this is the status."""
     try:
         named = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return os.path.samestat(named, os.fstat(fd))
+    return os.path.samestat(named, status)

@@ -4,7 +4,7 @@ Runs as: the task's owner.  Talks to: the destination folder.
 Invariants: an existing file is replaced only where the task says `overwrite`; at every moment the final name is
 absent, another's, or the complete file. The folder is synced afterwards by whoever calls.
 Source: link(2), renameat2(2).
-Known limits: where neither link nor RENAME_NOREPLACE works, an empty file has the final name for an instant.
+Known limits: where neither RENAME_NOREPLACE nor link works, an empty file has the final name for an instant.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from autodl_lib.worker.files.part_file import PartFile, candidates, identity_of
 from autodl_lib.worker.network.verdicts import TaskFailed
 
 _RENAME_NOREPLACE = 1
+_NO_SUCH_RENAME = frozenset({errno.EINVAL, errno.ENOSYS})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
@@ -37,7 +38,7 @@ def place(part: PartFile, name: str, on_conflict: OnConflict) -> str | None:
         raise TaskFailed(FailureCode.FILE_BUSY, f"someone moved {part.folder.join(part.name)} away")
     if on_conflict is OnConflict.OVERWRITE:
         _replace(part, name)
-    elif not _link(part, name):
+    elif not _give_new_name(part, name):
         if on_conflict is OnConflict.FAIL:
             raise TaskFailed(FailureCode.CONFLICT, f"{part.folder.join(name)} exists already")
         return next(candidates(part.folder, name))
@@ -76,8 +77,38 @@ def _replace(part: PartFile, name: str) -> None:
         raise TaskFailed(FailureCode.CONFLICT, message) from None
 
 
-def _link(part: PartFile, name: str) -> bool:
+def _give_new_name(part: PartFile, name: str) -> bool:
     """Publish without replacing anything; False when the name is taken."""
+    for way in (_rename_to_new, _link):
+        is_given = way(part, name)
+        if is_given is not None:
+            return is_given
+    fd = part.folder.fd
+    try:
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=fd))
+    except FileExistsError:
+        return False
+    os.rename(part.name, name, src_dir_fd=fd, dst_dir_fd=fd)
+    return True
+
+
+def _rename_to_new(part: PartFile, name: str) -> bool | None:
+    """Rename, in one step of the file system; None where it can't do that."""
+    if _renameat2 is None:
+        return None
+    fd = part.folder.fd
+    if _renameat2(fd, os.fsencode(part.name), fd, os.fsencode(name), _RENAME_NOREPLACE) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error == errno.EEXIST:
+        return False
+    if error not in _NO_SUCH_RENAME:
+        raise OSError(error, os.strerror(error))
+    return None
+
+
+def _link(part: PartFile, name: str) -> bool | None:
+    """Give the file a second name and take away the first; None where there are no second names."""
     fd = part.folder.fd
     try:
         os.link(part.name, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
@@ -86,27 +117,9 @@ def _link(part: PartFile, name: str) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        return _rename_to_new(part, name)
+        return None
     with contextlib.suppress(OSError):  # it is published; a second name does no harm
         os.unlink(part.name, dir_fd=fd)
-    return True
-
-
-def _rename_to_new(part: PartFile, name: str) -> bool:
-    fd = part.folder.fd
-    if _renameat2 is not None:
-        if _renameat2(fd, os.fsencode(part.name), fd, os.fsencode(name), _RENAME_NOREPLACE) == 0:
-            return True
-        error = ctypes.get_errno()
-        if error == errno.EEXIST:
-            return False
-        if error not in (errno.EINVAL, errno.ENOSYS):
-            raise OSError(error, os.strerror(error))
-    try:
-        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=fd))
-    except FileExistsError:
-        return False
-    os.rename(part.name, name, src_dir_fd=fd, dst_dir_fd=fd)
     return True
 
 
