@@ -121,8 +121,8 @@ class Worker:
 
     def _patience_s(self) -> float:
         due = self._backlog.deadline_mono()
-        parts = (self._engine, self._reports, self._sync)
-        for deadline in [part.deadline_mono() for part in parts]:
+        for part in (self._engine, self._reports, self._sync):
+            deadline = part.deadline_mono()
             if deadline is not None and deadline < due:
                 due = deadline
         return -1.0 if math.isinf(due) else max(0.0, due - time.monotonic())

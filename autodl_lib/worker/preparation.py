@@ -48,6 +48,13 @@ class Prepared:
     note: str | None = None
 
 
+def needs_preparation(assign: Assign, *, adopt: bool) -> bool:
+    """Tell whether there is anything to fetch; `adopt`: a part of another program is of use."""
+    options = assign.options
+    is_adopting = adopt and options.continue_from is not None
+    return is_adopting or (bool(options.checksums) and bool(list_urls(options)))
+
+
 class Preparation:
     """Fetches one small thing after the other."""
 
@@ -63,10 +70,6 @@ class Preparation:
         self._foreign: ForeignPart | None = None
         self._connections: Connections | None = None
         self._fetch: SmallFetch | None = None
-
-    def is_needed(self) -> bool:
-        """Tell whether there is anything to do."""
-        return bool(self._to_fetch) or self._continue_from is not None
 
     def start(self, connections: Connections) -> None:
         """Begin.

@@ -8,13 +8,12 @@ How it fails: OSError or EOFError when the queue is gone; the worker then saves 
 
 from __future__ import annotations
 
-import json
 import xmlrpc.client
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from autodl_lib.contract.codec import message_to_json
+from autodl_lib.contract.codec import dumps, message_to_json
 from autodl_lib.contract.worker_messages import MAX_REPORT_BYTES, Report
 
 _MAX_REPLY_BYTES = 65536
@@ -38,20 +37,15 @@ class ReportChannel:
 
         Raises: OSError, EOFError.
         """
-        texts = [json.dumps(message_to_json(report)) for report in reports]
-        batch: list[str] = []
-        size = 0
-        for text in texts:
-            if batch and size + len(text) > MAX_REPORT_BYTES - 256:
-                self._put(batch)
-                batch, size = [], 0
-            batch.append(text)
-            size += len(text) + 1
-        if batch:
-            self._put(batch)
-
-    def _put(self, texts: list[str]) -> None:
-        self._request((self._ident, "put", (f'{{"worker":"{self._key}","reports":[{",".join(texts)}]}}',), {}))
+        if not reports:
+            return
+        text = dumps({"worker": self._key, "reports": [message_to_json(report) for report in reports]}).decode("ascii")
+        if len(text) > MAX_REPORT_BYTES and len(reports) > 1:
+            middle = len(reports) // 2
+            self.put(reports[:middle])
+            self.put(reports[middle:])
+        else:
+            self._request((self._ident, "put", (text.rstrip("\n"),), {}))
 
     def _request(self, request: tuple[Any, ...]) -> None:
         text = xmlrpc.client.dumps((request,), None, None, None, True)

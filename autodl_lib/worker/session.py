@@ -33,7 +33,7 @@ from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.letting_go import Kept
 from autodl_lib.worker.network.verdicts import Verdict, os_verdict
 from autodl_lib.worker.phase import HALTS_AT_ONCE, HALTS_LATER, IS_COMPLETE, MAY_HOLD_BYTES, Phase
-from autodl_lib.worker.preparation import Preparation, Prepared
+from autodl_lib.worker.preparation import Preparation, Prepared, needs_preparation
 from autodl_lib.worker.pulse import Facilities
 from autodl_lib.worker.transfer.defects import verdict_of
 
@@ -155,13 +155,13 @@ class Session:
         if record is None or not record.is_complete():
             holding.check_name()
         is_adopting = holding.part is None
-        preparation = Preparation(self.assign, self._settings, adopt=is_adopting, done=self._prepared_for(record))
-        if preparation.is_needed():
-            self._preparation = preparation
-            self.phase = Phase.PREPARING
-            preparation.start(self._facilities.connections)
-        else:
+        if not needs_preparation(self.assign, adopt=is_adopting):
             self._start(record)
+            return
+        done = self._prepared_for(record)
+        preparation = self._preparation = Preparation(self.assign, self._settings, adopt=is_adopting, done=done)
+        self.phase = Phase.PREPARING
+        preparation.start(self._facilities.connections)
 
     def _prepared_for(self, record: ControlRecord | None) -> Callable[[Prepared | Verdict], None]:
         def done(result: Prepared | Verdict) -> None:

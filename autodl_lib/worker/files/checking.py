@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from autodl_lib.contract.checksums import Checksum, find_in_list, is_list_url, parse_checksum
 from autodl_lib.contract.errors import InvalidParams
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.contract.transfer_options import PieceHashes, TransferOptions
+from autodl_lib.contract.transfer_options import NO_OPTIONS, PieceHashes, TransferOptions
 from autodl_lib.contract.urls import redact_url
 from autodl_lib.worker.files.digest_fields import expected_digests
 from autodl_lib.worker.files.hashing import HashingStopped, failed_pieces, find_mismatch
@@ -54,6 +54,9 @@ class Expectation:
         return ", ".join([*algorithms, *(["the checksums of its pieces"] if self.pieces else [])])
 
 
+_NOTHING = Expectation(checksums=(), pieces=None)
+
+
 def list_urls(options: TransferOptions) -> list[str]:
     """Return the lists of checksums that must be fetched."""
     return [text for text in options.checksums if is_list_url(text)]
@@ -85,6 +88,8 @@ def expectation(
 
     Raises: TaskFailed with `checksum`, when a list does not name the file.
     """
+    if options is NO_OPTIONS and not promised:
+        return _NOTHING
     checksums: list[Checksum] = []
     for text in options.checksums:
         if is_list_url(text):

@@ -186,12 +186,11 @@ def check_not_taken(folder: Folder, claim: Claim) -> None:
 
     Raises: TaskFailed with `conflict`.
     """
-    path = folder.join(claim.name)
     match claim.on_conflict:
         case OnConflict.FAIL if exists(folder, claim.name):
-            raise TaskFailed(FailureCode.CONFLICT, f"{path} exists already")
+            raise TaskFailed(FailureCode.CONFLICT, f"{folder.join(claim.name)} exists already")
         case OnConflict.OVERWRITE if _is_folder(folder, claim.name):
-            raise TaskFailed(FailureCode.CONFLICT, f"{path} is a folder and can't be overwritten")
+            raise TaskFailed(FailureCode.CONFLICT, f"{folder.join(claim.name)} is a folder and can't be overwritten")
 
 
 def claim_part(folder: Folder, claim: Claim) -> tuple[str, PartFile]:

@@ -94,6 +94,8 @@ def encode_headers(headers: tuple[str, ...]) -> tuple[bytes, ...]:
 
     Raises: TaskFailed for one that would be more than one line.
     """
+    if not headers:
+        return ()
     for header in headers:
         if any(c in header for c in "\r\n\0"):
             raise TaskFailed(FailureCode.BAD_URL, "a request header has a line break in it")
@@ -132,6 +134,9 @@ def set_options(easy: pycurl.Curl, request: Request, before: Request | None) -> 
 
     Raises: TaskFailed, for options that can't be met; the handle is then as it was.
     """
+    if before is not None and _is_like(request, before):
+        easy.setopt(pycurl.URL, request.url)
+        return
     chosen = _chosen(request, before)
     easy.setopt(pycurl.URL, request.url)
     if request.headers:
@@ -148,6 +153,20 @@ def set_options(easy: pycurl.Curl, request: Request, before: Request | None) -> 
         easy.setopt(pycurl.MAXREDIRS, settings.max_redirects)
         easy.setopt(pycurl.USERAGENT, (settings.user_agent or f"autodl/{__version__}").encode())
     _apply(easy, chosen)
+
+
+def _is_like(request: Request, before: Request) -> bool:
+    """Tell whether two requests differ in their URLs alone, which are of HTTP: most small files are asked for so."""
+    return (
+        request.settings is before.settings
+        and request.options is NO_OPTIONS
+        and before.options is NO_OPTIONS
+        and not request.headers
+        and not before.headers
+        and request.resume_from == before.resume_from
+        and request.limit_rate_bps == before.limit_rate_bps
+        and request.url[:4].lower() == before.url[:4].lower() == b"http"
+    )
 
 
 def buffer_bytes(limit_rate_bps: int) -> int:
