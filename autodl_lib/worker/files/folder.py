@@ -32,9 +32,9 @@ class Folder:
     """One open folder; closed when the last user lets go of it."""
 
     def __init__(self, path: str, fd: int, *, readable: bool) -> None:
+        self.fd = fd  # first of all: whatever fails, it is closed
         status = os.fstat(fd)
         self.path = path
-        self.fd = fd
         self.key = (status.st_dev, status.st_ino)
         self.number_hints: dict[str, int] = {}
         """For a name that is often taken: the number last given out."""
