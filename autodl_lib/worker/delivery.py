@@ -22,7 +22,8 @@ class Delivery:
         self._holding = holding
         self._tally = tally
         self._sha256 = sha256
-        self._identity = holding.opened().identity()
+        self._part = holding.opened()
+        self._identity = self._part.identity()
 
     def ready(self) -> Ready:
         """Return the report that the file can be published, under the name to aim at now."""
@@ -31,7 +32,7 @@ class Delivery:
             lease=self._lease,
             dir=holding.folder.path,
             name=holding.name,
-            part=holding.opened().name,
+            part=self._part.name,
             identity=self._identity,
             http_status=self._tally.http_status,
             bytes_received=self._tally.bytes_received,
@@ -46,13 +47,13 @@ class Delivery:
 
     def published_in(self) -> tuple[Folder, int]:
         """Return the folder that must be synced now, and the file's descriptor."""
-        return self._holding.folder, self._holding.opened().fd
+        return self._holding.folder, self._part.fd
 
     def finish(self, folder_path: str) -> Finished:
         """Return the report of the end, with where the folder is now; lets go of the file."""
         holding = self._holding
-        part, holding.part = holding.opened(), None
-        part.close()
+        holding.part = None
+        self._part.close()
         dest = os.path.join(folder_path, holding.name)
         size_bytes = self._identity.size_bytes
         return Finished(lease=self._lease, dest=dest, size_bytes=size_bytes, sha256=self._sha256)
