@@ -170,7 +170,7 @@ def test_a_claim_that_fails_half_way_is_not_in_the_way_of_the_next(
 ) -> None:
     claim = Claim(name=NAME, on_conflict=OnConflict.FAIL, tag="db:1")
     with monkeypatch.context() as broken:
-        broken.setattr(part_file, "is_same_file", failing)
+        broken.setattr(part_file, "remove_control", failing)
         with pytest.raises(OSError, match="Input/output error"):
             claim_part(folder, claim)
     assert os.listdir(tmp_path) == []
