@@ -50,6 +50,14 @@ def test_cancel_and_retry_take_several_tasks(run: Run, daemon: FakeDaemon, verb:
     assert run(verb).returncode == 2
 
 
+@pytest.mark.parametrize("verb", ["cancel", "retry"])
+def test_more_tasks_than_a_request_names_go_in_several(run: Run, daemon: FakeDaemon, verb: str) -> None:
+    daemon.answers[verb] = lambda params: {"ids": params["ids"]}
+    ids = list(range(1, 10_002))
+    assert json.loads(run(verb, "--json", *map(str, ids)).stdout) == {"ids": ids}
+    assert [len(params["ids"]) for params in daemon.params(verb)] == [10_000, 1]
+
+
 def test_clear_says_how_many_were_dropped(run: Run, daemon: FakeDaemon) -> None:
     daemon.answers["clear"] = {"cleared": 1}
     assert run("clear").stdout == "dropped 1 task\n"

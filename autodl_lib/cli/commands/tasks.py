@@ -5,6 +5,8 @@ Runs as: the caller.  Talks to: the daemon through client.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from autodl_lib.cli.command import request_command
@@ -12,6 +14,7 @@ from autodl_lib.cli.session import Session, say, say_json
 from autodl_lib.client.results import decoded
 from autodl_lib.contract.replies.tasks import Ids
 from autodl_lib.contract.requests.tasks import Cancel, Priority, Retry
+from autodl_lib.contract.requests.terms import MAX_IDS
 
 
 def commands() -> dict[str, click.Command]:
@@ -27,13 +30,16 @@ def commands() -> dict[str, click.Command]:
 
 
 def _steer(session: Session, request: Cancel | Retry) -> None:
-    result = session.call(request)
-    if session.json:
-        say_json(result)
-        return
     done = "cancelled" if isinstance(request, Cancel) else "queued again"
-    for task_id in decoded(Ids, result).ids:
-        say(f"{task_id} {done}")
+    steered: list[int] = []
+    for begin in range(0, len(request.ids), MAX_IDS):
+        ids = decoded(Ids, session.call(replace(request, ids=request.ids[begin : begin + MAX_IDS]))).ids
+        steered += ids
+        if not session.json:
+            for task_id in ids:
+                say(f"{task_id} {done}")
+    if session.json:
+        say_json({"ids": steered})
 
 
 def _priority(session: Session, request: Priority) -> None:
