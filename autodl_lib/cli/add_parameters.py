@@ -23,10 +23,11 @@ def add_parameters(*, default_dir: str) -> list[click.Parameter]:
     return [
         *parameters,
         GroupedOption(
-            ["input_file", "-i", "--input-file"],
+            ["input_files", "-i", "--input-file"],
             group=OptionGroup.SOURCES,
             metavar="FILE",
-            help="read URLs from a file, one a line; - is stdin",
+            multiple=True,
+            help="read URLs from a file, one a line; - is stdin; may be repeated",
         ),
         GroupedOption(
             ["metalinks", "-M", "--metalink"],

@@ -71,7 +71,7 @@ def _of_urls(urls: Sequence[str], variation: Variation) -> Iterator[Add]:
 def _check_options(values: Mapping[str, Any]) -> None:
     """Refuse what is wrong whatever the URLs are."""
     context = click.get_current_context()
-    readers = [values["input_file"], values["password_file"], *values["metalinks"]]
+    readers = [*values["input_files"], values["password_file"], *values["metalinks"]]
     if readers.count("-") > 1:
         raise click.UsageError("stdin can be only one of the files", context)
     if values["if_newer"] and values["continue_from"] is not None:

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Protocol
 
-from autodl_lib.cli.session import complain, draws_on_terminal, say
+from autodl_lib.cli.session import complain, draws_on_terminal, flush_to_readers, say
 from autodl_lib.cli.task_line import task_line
 from autodl_lib.cli.text import fraction
 from autodl_lib.contract.codec import to_json
@@ -65,11 +65,13 @@ class Silent:
 class JsonLines(Silent):
     """A JSON object a line for each change."""
 
+    tick_s = 2.0
+
     def show(self, task: Task) -> None:
         sys.stdout.write(json.dumps(to_json(task)) + "\n")
 
     def draw(self) -> None:
-        sys.stdout.flush()
+        flush_to_readers()
 
 
 class Lines(Silent):
@@ -97,7 +99,7 @@ class Lines(Silent):
             say(task_line(task))
 
     def draw(self) -> None:
-        sys.stdout.flush()
+        flush_to_readers()
 
     def note(self, text: str) -> None:
         complain(text)

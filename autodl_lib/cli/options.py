@@ -42,16 +42,22 @@ class Rate(click.ParamType):  # type: ignore[type-arg]
         match = re.fullmatch(_RATE, str(value).strip(), re.IGNORECASE)
         if match is None:
             self.fail(f"{value!r} is not a rate such as 500K, 2M or 1.5MiB", param, ctx)
-        rate = float(match[1]) * 1024 ** _RATE_POWER[(match[2] or "").lower()]
+        rate: float = float(match[1]) * 1024 ** _RATE_POWER[(match[2] or "").lower()]
         if rate > MAX_INT:
             self.fail(f"{value!r} is more than a rate can be", param, ctx)
-        return int(rate)
+        return math.ceil(rate)  # 0 would be no limit
+
+
+class Whole(click.IntRange):
+    """An integer of a range; click's own name for it makes an odd message."""
+
+    name = "integer"
 
 
 class Seconds(click.FloatRange):
     """A finite number of seconds."""
 
-    name = "seconds"
+    name = "number of seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         converted = super().convert(value, param, ctx)
@@ -148,7 +154,7 @@ def _type_of(hint: Any, declared: Param) -> Any:
     if declared.unit == "B/s":
         return Rate()
     if hint is int:
-        return click.IntRange(int(declared.minimum), int(declared.maximum))
+        return Whole(int(declared.minimum), int(declared.maximum))
     if hint is float:
         return Seconds(declared.minimum, declared.maximum)
     if isinstance(hint, type) and issubclass(hint, StrEnum):

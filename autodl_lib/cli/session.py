@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -81,6 +82,18 @@ def say_now(text: str) -> None:
     """Write a line that somebody may be waiting for."""
     say(text)
     sys.stdout.flush()
+
+
+def flush_to_readers() -> None:
+    """Write out what is buffered, and notice that nobody reads it any more, also when there is nothing to write.
+
+    Raises: BrokenPipeError.
+    """
+    sys.stdout.flush()
+    readers = select.poll()
+    readers.register(sys.stdout.fileno(), 0)
+    if any(event & select.POLLERR for _, event in readers.poll(0)):
+        raise BrokenPipeError
 
 
 def complain(text: str) -> None:

@@ -43,12 +43,12 @@ def find_sources(values: Mapping[str, Any], *, may_end_in_folder: bool) -> Sourc
     """
     urls = [argument for argument in values["arguments"] if not _is_metalink(argument)]
     metalinks = [argument for argument in values["arguments"] if _is_metalink(argument)] + list(values["metalinks"])
-    source = values["input_file"]
+    input_files = values["input_files"]
     folder = None
-    if may_end_in_folder and values["dir"] is None and (len(urls) > 1 or metalinks or source is not None):
+    if may_end_in_folder and values["dir"] is None and (len(urls) > 1 or metalinks or input_files):
         urls, folder = split_folder(urls)
     check_urls(urls)
-    if source is not None:
+    for source in input_files:
         urls += read_urls(source)
     if not urls and not metalinks:
         raise click.UsageError("which URL? Give one or more, or --input-file", click.get_current_context())

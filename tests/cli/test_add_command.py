@@ -93,6 +93,16 @@ def test_urls_come_from_stdin_without_blank_lines_and_comments(run: Run, daemon:
     assert daemon.params("add")[0]["urls"] == [URL, URL + "?2"]
 
 
+def test_urls_come_from_several_files(run: Run, daemon: FakeDaemon, home: Path) -> None:
+    for name in ("one", "two"):
+        (home / name).write_text(f"{URL}/{name}\n")
+    run("add", "-i", "one", "--input-file", "two")
+    assert daemon.params("add")[0]["urls"] == [f"{URL}/one", f"{URL}/two"]
+    done = run("add", "-i", "-", "-i", "-")
+    assert (done.returncode, len(daemon.params("add"))) == (2, 1)
+    assert "stdin can be only one of the files" in done.stderr
+
+
 def test_with_an_input_file_the_last_argument_may_be_the_folder(run: Run, daemon: FakeDaemon, home: Path) -> None:
     (home / "list").write_text(URL + "\n")
     run("add", "-i", "list", "there")
@@ -150,7 +160,8 @@ def test_when_a_later_request_is_refused_the_ids_before_it_are_printed(run: Run,
 
 
 @pytest.mark.parametrize(
-    ("text", "rate"), [("500K", 512000), ("2M", 2097152), ("1.5MiB", 1572864), ("100", 100), ("1g", 1 << 30)]
+    ("text", "rate"),
+    [("500K", 512000), ("2M", 2097152), ("1.5MiB", 1572864), ("100", 100), ("1g", 1 << 30), ("0.4", 1)],
 )
 def test_a_rate_has_powers_of_1024(run: Run, daemon: FakeDaemon, text: str, rate: int) -> None:
     run("add", URL, "--limit-rate", text)

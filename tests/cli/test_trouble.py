@@ -156,6 +156,23 @@ def test_nobody_reading_the_output_is_no_error_message(home: Path, daemon: FakeD
     assert client.returncode == 141
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_nobody_reading_is_noticed_also_while_nothing_happens(
+    home: Path, daemon: FakeDaemon, options: tuple[str, ...]
+) -> None:
+    daemon.watches = [[task()]]
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "autodl.py"), "watch", *options],
+        env=environment(home, AUTODL_SOCKET=str(daemon.path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as client:
+        assert client.stdout is not None
+        client.stdout.readline()
+        client.stdout.close()
+        assert client.wait(timeout=60) == 141
+
+
 def test_output_that_can_not_be_written_is_an_error(home: Path, daemon: FakeDaemon) -> None:
     daemon.answers["list"] = {"tasks": [task()], "next": None}
     with open("/dev/full", "wb") as full:

@@ -10,7 +10,7 @@ import os
 import click
 
 from autodl_lib.cli.command import make_command
-from autodl_lib.cli.options import Seconds
+from autodl_lib.cli.options import Seconds, Whole
 from autodl_lib.cli.session import Session
 from autodl_lib.client.locate import make_private, private_folders
 from autodl_lib.contract.fields import param_of
@@ -31,7 +31,7 @@ def commands() -> dict[str, click.Command]:
 
     [field] = [f for f in dataclasses.fields(Settings) if f.name == "max_tasks_num"]
     bounds = param_of(field)
-    number = click.IntRange(int(bounds.minimum), int(bounds.maximum))
+    number = Whole(int(bounds.minimum), int(bounds.maximum))
     parameters: list[click.Parameter] = [
         click.Argument(["max_tasks_num"], required=False, type=number, metavar="[MAX_TASKS_NUM]"),
         click.Option(["--state-dir"], metavar="DIR", help="where the queue is kept"),

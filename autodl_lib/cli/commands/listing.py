@@ -14,7 +14,7 @@ import click
 
 from autodl_lib.cli.command import make_command
 from autodl_lib.cli.moments import since_option
-from autodl_lib.cli.options import make_request, request_parameters
+from autodl_lib.cli.options import Whole, make_request, request_parameters
 from autodl_lib.cli.session import Session, complain, draws_colours, say, say_json
 from autodl_lib.cli.table import HEADINGS, fitted, tab_separated, task_cells
 from autodl_lib.client.results import listed, task_from
@@ -28,9 +28,7 @@ _DESCRIPTION = "Show tasks, oldest first."
 
 def commands() -> dict[str, click.Command]:
     """Make this file's commands."""
-    most = click.Option(
-        ["most", "-n"], type=click.IntRange(1), metavar="N", help="show at most N tasks, the first ones"
-    )
+    most = click.Option(["most", "-n"], type=Whole(1), metavar="N", help="show at most N tasks, the first ones")
     parameters = [*request_parameters(List), since_option("only tasks that were added since then"), most]
     return {"list": make_command("list", _DESCRIPTION, parameters, _list)}
 
