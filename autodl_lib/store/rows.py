@@ -18,6 +18,10 @@ from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
 from autodl_lib.contract.urls import redact_url
 from autodl_lib.contract.worker_messages import FileIdentity
 
+# To look them up takes a fifth of the time of a call of the class.
+_STATES = {state.value: state for state in TaskState}
+_ON_CONFLICT = {way.value: way for way in OnConflict}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
@@ -221,9 +225,9 @@ def task_spec(row: tuple[Any, ...]) -> TaskSpec:
         url=row[2],
         dir=row[3],
         output=row[4],
-        headers=tuple(json.loads(row[5])),
+        headers=() if row[5] == "[]" else tuple(json.loads(row[5])),
         limit_rate_bps=row[6],
-        on_conflict=OnConflict(row[7]),
+        on_conflict=_ON_CONFLICT[row[7]],
         name=row[8],
         part=row[9],
         identity=identity,
@@ -244,7 +248,7 @@ def task_view(row: tuple[Any, ...]) -> Task:
         name=row[2],
         dest=row[3],
         dir=row[4],
-        state=TaskState(row[5]),
+        state=_STATES[row[5]],
         owner=row[6],
         uid=row[7],
         priority=row[8],

@@ -45,7 +45,9 @@ _DUE_BATCH = 1000
 _PLAN_EVERY_S = 0.01
 _PLAN_LEAST_OFTEN_S = 0.1
 _PLAN_SHARE = 0.1
-"""Of the time that planning may take in a flood of changes: the more a plan costs, the more changes it is for."""
+_PLAN_AHEAD_SHARE = 0.04
+"""Of the time that planning may take in a flood of changes: the more a plan costs, the more changes it is for. Plans
+that only hand out more ahead, to workers that have some, are for still more."""
 
 _INTERRUPTIBLE = frozenset({LeasePhase.ASSIGNED, LeasePhase.STARTED})
 
@@ -218,15 +220,16 @@ class Runner:
     def _plan_soon(self) -> None:
         began_mono = self._loop.time()
         self._planned = None
-        self._plan()
+        share = _PLAN_AHEAD_SHARE if self._plan() else _PLAN_SHARE
         self._planned_mono = self._loop.time()
         elapsed_s = self._planned_mono - began_mono
-        self._plan_pause_s = min(_PLAN_LEAST_OFTEN_S, max(_PLAN_EVERY_S, elapsed_s / _PLAN_SHARE))
+        self._plan_pause_s = min(_PLAN_LEAST_OFTEN_S, max(_PLAN_EVERY_S, elapsed_s / share))
 
-    def _plan(self) -> None:
+    def _plan(self) -> bool:
+        """Make a plan and carry it out; return whether it did nothing but hand out more ahead."""
         pool = self.pool
         if pool is None or not pool.ready:
-            return
+            return False
         if self._leftovers:
             self._leftovers = remove_leftovers(self._store.read, pool, self.max_tasks_num)
         views, leaving = pool.views()
@@ -251,7 +254,10 @@ class Runner:
             quick_limit=quick_limit,
             freed=pool.freed_num(),
         )
-        self._carry_out(pool, plan(snapshot))
+        actions = plan(snapshot)
+        self._carry_out(pool, actions)
+        have_some = {view.key for view in busy}
+        return all(isinstance(action, AssignTask) and action.worker_key in have_some for action in actions)
 
     def _carry_out(self, pool: Pool, actions: list[Action]) -> None:
         wanted = [action.task_id for action in actions if isinstance(action, AssignTask | SpawnWorker)]

@@ -28,9 +28,11 @@ _RESTART_DELAY_S = 0.5
 _SETTLE_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 20.0
 _DRAIN_EVERY_S = 0.005
-_DRAIN_FLOOD_EVERY_S = 0.02
-_FLOOD_LENGTH = 16 * 1024
-"""What comes in a flood is taken together; the first text after a quiet moment is taken at once."""
+_DRAIN_FLOOD_EVERY_S = 0.04
+_FLOOD_REPORTS = 4
+_FLOOD_GROWTH = 1.5
+"""What comes in a flood is taken together: the longer it lasts, the more of it. A flood is where a worker says several
+things at a time, so it has more to do meanwhile. The first text after a quiet moment is taken at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -155,8 +157,8 @@ class QueueLink:
                 time.sleep(max(0.0, drained_mono + pause_s - time.monotonic()))
                 texts = client.drain()
                 drained_mono = time.monotonic()
-                is_flood = sum(map(len, texts)) >= _FLOOD_LENGTH
-                pause_s = _DRAIN_FLOOD_EVERY_S if is_flood else _DRAIN_EVERY_S
+                is_flood = any(text.count('"type"') >= _FLOOD_REPORTS for text in texts)
+                pause_s = min(_DRAIN_FLOOD_EVERY_S, pause_s * _FLOOD_GROWTH) if is_flood else _DRAIN_EVERY_S
                 if texts:
                     asyncio.run_coroutine_threadsafe(self._hand_over(texts), self._loop).result()
         except (OSError, EOFError):
