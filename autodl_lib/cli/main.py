@@ -13,16 +13,19 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from autodl_lib import __version__
 from autodl_lib.cli.command import common_parameters
 from autodl_lib.cli.command_table import COMMANDS, short_help
-from autodl_lib.cli.session import RunDaemon, RunHttp, Session, complain
+from autodl_lib.cli.session import RunDaemon, Session, complain
 from autodl_lib.cli.text import clean
 from autodl_lib.contract.errors import AutodlError
+
+if TYPE_CHECKING:
+    from autodl_lib.cli.session import RunHttp
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141

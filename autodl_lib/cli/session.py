@@ -17,6 +17,23 @@ if TYPE_CHECKING:
     from autodl_lib.client.connection import Connection
     from autodl_lib.contract.requests.registry import Request
 
+    class RunHttp(Protocol):
+        """Serves HTTP in this process until it ends; returns its exit status."""
+
+        def __call__(
+            self,
+            *,
+            open_daemon: Callable[[], Connection],
+            listen: tuple[str, ...],
+            token_file: str | None,
+            folders: tuple[str, ...],
+            host_names: tuple[str, ...],
+            origins: tuple[str, ...],
+            allow_remote: bool,
+            read_only: bool,
+            patience_s: float | None,
+        ) -> int: ...
+
 
 class RunDaemon(Protocol):
     """Runs a daemon in this process until it ends; returns its exit status."""
@@ -30,24 +47,6 @@ class RunDaemon(Protocol):
         config: str | None,
         private: bool,
         idle_exit_s: float | None,
-    ) -> int: ...
-
-
-class RunHttp(Protocol):
-    """Serves HTTP in this process until it ends; returns its exit status."""
-
-    def __call__(
-        self,
-        *,
-        open_daemon: Callable[[], Connection],
-        listen: tuple[str, ...],
-        token_file: str | None,
-        folders: tuple[str, ...],
-        host_names: tuple[str, ...],
-        origins: tuple[str, ...],
-        allow_remote: bool,
-        read_only: bool,
-        patience_s: float | None,
     ) -> int: ...
 
 

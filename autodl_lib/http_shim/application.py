@@ -20,7 +20,7 @@ from autodl_lib.contract.requests.adding import Add
 from autodl_lib.contract.requests.following import Watch
 from autodl_lib.contract.requests.registry import Request
 from autodl_lib.http_shim.daemon_link import MAX_STREAMS, DaemonLink
-from autodl_lib.http_shim.events import EventStream
+from autodl_lib.http_shim.events import CONTENT_TYPE, EventStream
 from autodl_lib.http_shim.folders import Folders
 from autodl_lib.http_shim.guard import PREFLIGHT_HEADERS, Guard
 from autodl_lib.http_shim.messages import Answer, Head, error_answer, result_answer, retry_headers
@@ -67,7 +67,9 @@ class Application:
         try:
             request = request_from_query(action.request_type, action.query, action.given)
             if isinstance(request, Watch):
-                return Answer(status=HTTPStatus.OK) if action.is_head else await self._watch(request)
+                if action.is_head:
+                    return Answer(status=HTTPStatus.OK, content_type=CONTENT_TYPE)
+                return await self._watch(request)
             return result_answer(await self._link.run(lambda: self._link.call(request)))
         except AutodlError as error:
             return error_answer(error)

@@ -137,7 +137,7 @@ class ClientStream:
         """
         headers = list(answer.headers)
         if answer.status != HTTPStatus.NO_CONTENT:
-            headers += [("Content-Type", "application/json"), ("Content-Length", str(len(answer.body)))]
+            headers += [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
         # What is left of a request that is refused is not read: it could be without end.
         close = close or not self._is_read()
         self._begin(answer.status, (*headers, *more), close=close)
@@ -213,7 +213,7 @@ class ClientStream:
         if self._http.their_state is h11.SEND_BODY:
             with contextlib.suppress(h11.RemoteProtocolError):
                 self._http.next_event()
-        return self._http.their_state not in (h11.SEND_BODY, h11.ERROR)
+        return self._http.their_state not in (h11.IDLE, h11.SEND_BODY, h11.ERROR)
 
     async def _next_event(self, piece_bytes: int) -> object:
         while True:

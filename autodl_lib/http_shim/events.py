@@ -20,6 +20,8 @@ from autodl_lib.contract.requests.following import Watch
 from autodl_lib.contract.task import Task
 from autodl_lib.http_shim.daemon_link import DaemonLink
 
+CONTENT_TYPE = "text/event-stream"
+
 TICK_S = 1.0
 """So long at most until a client that has gone is noticed."""
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import h11
-
 from autodl_lib.contract.codec import MAX_LINE_BYTES
 from autodl_lib.contract.errors import InternalError
 from autodl_lib.http_shim.application import DEFECT, Application, admitted, preflight_answer
 from autodl_lib.http_shim.client_stream import ClientGone, ClientStream
-from autodl_lib.http_shim.events import EventStream
+from autodl_lib.http_shim.events import CONTENT_TYPE, EventStream
 from autodl_lib.http_shim.messages import Head, error_answer, refusal_answer
 from autodl_lib.http_shim.refusals import Headers, Refusal, no_length, too_long, unwanted_body
 from autodl_lib.http_shim.refused_log import RefusedLog
@@ -41,7 +39,7 @@ class HttpConnection:
             while await self._exchange():
                 await self._stream.wait_for_more()
             await self._stream.linger()
-        except (ClientGone, OSError, TimeoutError, h11.LocalProtocolError):
+        except (ClientGone, OSError, TimeoutError):
             pass
         except Exception:
             logger.exception("internal error on a connection")
@@ -95,7 +93,7 @@ class HttpConnection:
         self.phase = Phase.STREAMING
         gone = asyncio.create_task(self._stream.until_gone())
         try:
-            await self._stream.begin_stream("text/event-stream", cors)
+            await self._stream.begin_stream(CONTENT_TYPE, cors)
             async for piece in events.pieces():
                 if gone.done():
                     return

@@ -60,6 +60,7 @@ class Answer:
     status: int
     body: bytes = b""
     headers: Headers = ()
+    content_type: str = "application/json"
 
 
 def result_answer(result: Any) -> Answer:

@@ -22,10 +22,24 @@ def test_without_the_token_nothing_is_answered_but_401(front: HttpFront, method:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["Bearer ", "Bearer x", "Bearer {}x", "Basic {}", "{}", "Bearer {}, Bearer {}", "Bearer {} {}", "Bearer \xff"],
+    [
+        "Bearer ",
+        "Bearer x",
+        "Bearer -",
+        "Bearer {short}",
+        "Bearer {first}",
+        "Bearer {}x",
+        "Basic {}",
+        "{}",
+        "Bearer {}, Bearer {}",
+        "Bearer {} {}",
+        "Bearer \xff",
+    ],
 )
 def test_a_wrong_token_is_none(front: HttpFront, wrong: str) -> None:
-    reply = front.ask("GET", "/stats", token=False, Authorization=wrong.replace("{}", front.token))
+    for word, value in {"{}": front.token, "{short}": front.token[:-1], "{first}": front.token[0]}.items():
+        wrong = wrong.replace(word, value)
+    reply = front.ask("GET", "/stats", token=False, Authorization=wrong)
     assert reply.status == 401
 
 

@@ -200,6 +200,14 @@ def test_a_client_that_takes_its_time_is_cut_off(hasty: HttpFront) -> None:
     assert hasty.get("/stats").status == 200
 
 
+def test_a_client_that_was_served_may_be_as_slow_with_the_next_request(hasty: HttpFront) -> None:
+    with hasty.connect() as client:
+        client.sendall(hasty.head("GET /stats HTTP/1.1") + b"GET /stats HT")
+        first, _, second = read_all(client).partition(b"}\n")
+    assert (status_of(first), status_of(second)) == (200, 408)
+    assert b"connection: close" in second.lower()
+
+
 def test_a_header_every_now_and_then_buys_no_time(hasty: HttpFront) -> None:
     with hasty.connect() as client:
         client.sendall(b"GET /stats HTTP/1.1\r\n")

@@ -207,6 +207,10 @@ def test_each_method_of_http_has_its_answer(
     assert method not in ("HEAD", "OPTIONS") or reply.body == b""
 
 
+def test_the_head_of_the_stream_says_what_it_is(front: HttpFront) -> None:
+    assert front.ask("HEAD", "/events").headers["content-type"] == "text/event-stream"
+
+
 def test_a_task_that_came_by_http_is_downloaded_as_the_account_that_serves_it(
     front: HttpFront, shared: Daemon, web: User, nginx: Nginx
 ) -> None:
