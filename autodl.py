@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from autodl_lib.client.connection import Connection
+    from autodl_lib.contract.http_options import HttpOptions
 
 
 def main() -> int:
@@ -47,34 +48,11 @@ def _run_daemon(
     return run(options)
 
 
-def _run_http(
-    *,
-    open_daemon: Callable[[], Connection],
-    listen: tuple[str, ...],
-    token_file: str | None,
-    folders: tuple[str, ...],
-    host_names: tuple[str, ...],
-    origins: tuple[str, ...],
-    allow_remote: bool,
-    read_only: bool,
-    patience_s: float | None,
-) -> int:
-    # The command line may not import what serves HTTP either, with its library.
+def _run_http(options: HttpOptions, open_daemon: Callable[[], Connection]) -> int:
+    # The command line may not import what serves HTTP either.
     from autodl_lib.http_shim.main import run
-    from autodl_lib.http_shim.options import HttpOptions
 
-    options = HttpOptions(
-        open_daemon=open_daemon,
-        listen=listen,
-        token_file=token_file,
-        folders=folders,
-        host_names=host_names,
-        origins=origins,
-        allow_remote=allow_remote,
-        read_only=read_only,
-        patience_s=patience_s,
-    )
-    return run(options)
+    return run(options, open_daemon)
 
 
 if __name__ == "__main__":

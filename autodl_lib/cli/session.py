@@ -15,24 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from autodl_lib.client.connection import Connection
+    from autodl_lib.contract.http_options import HttpOptions
     from autodl_lib.contract.requests.registry import Request
 
-    class RunHttp(Protocol):
-        """Serves HTTP in this process until it ends; returns its exit status."""
-
-        def __call__(
-            self,
-            *,
-            open_daemon: Callable[[], Connection],
-            listen: tuple[str, ...],
-            token_file: str | None,
-            folders: tuple[str, ...],
-            host_names: tuple[str, ...],
-            origins: tuple[str, ...],
-            allow_remote: bool,
-            read_only: bool,
-            patience_s: float | None,
-        ) -> int: ...
+    RunHttp = Callable[[HttpOptions, Callable[[], Connection]], int]
+    """Serves HTTP in this process until it ends, asking on connections that are opened so; returns its exit status."""
 
 
 class RunDaemon(Protocol):

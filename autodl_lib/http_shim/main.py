@@ -11,21 +11,28 @@ import importlib.util
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from autodl_lib.contract.errors import AutodlError, NotAllowed
-from autodl_lib.http_shim.options import DEFAULT_LISTEN, HttpOptions
+from autodl_lib.contract.http_options import DEFAULT_LISTEN, HttpOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from autodl_lib.client.connection import Connection
 
 logger = logging.getLogger(__name__)
 
 
-def run(options: HttpOptions) -> int:
-    """Serve until told to end; return the exit status.
+def run(options: HttpOptions, open_daemon: Callable[[], Connection]) -> int:
+    """Serve until told to end, asking on connections that `open_daemon` opens; return the exit status.
 
     Raises: AutodlError.
     """
     _refuse_privilege()
     if importlib.util.find_spec("h11") is None:
         raise AutodlError("`autodl http` needs h11: run `apt install python3-h11`, or `pip install 'autodl[http]'`")
+    from autodl_lib.http_shim.daemon_link import DaemonLink
     from autodl_lib.http_shim.service import serve
     from autodl_lib.http_shim.sockets import open_sockets
     from autodl_lib.http_shim.token_file import load_token
@@ -34,7 +41,7 @@ def run(options: HttpOptions) -> int:
     token = load_token(options.token_file)
     listening = open_sockets(options.listen, DEFAULT_LISTEN, allow_remote=options.allow_remote)
     try:
-        serve(options, token, listening)
+        serve(options, DaemonLink(open_daemon), token, listening)
     finally:
         for one in listening:
             one.close()

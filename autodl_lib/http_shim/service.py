@@ -9,13 +9,13 @@ import asyncio
 import logging
 import signal
 
+from autodl_lib.contract.http_options import HttpOptions
 from autodl_lib.http_shim.application import Application, Policy
 from autodl_lib.http_shim.client_stream import ClientStream, Patience
 from autodl_lib.http_shim.daemon_link import DaemonLink
 from autodl_lib.http_shim.folders import Folders
 from autodl_lib.http_shim.guard import Guard, checked_host, checked_origin
 from autodl_lib.http_shim.http_connection import HttpConnection
-from autodl_lib.http_shim.options import HttpOptions
 from autodl_lib.http_shim.refused_log import RefusedLog
 from autodl_lib.http_shim.server import Server
 from autodl_lib.http_shim.sockets import Listening
@@ -24,7 +24,7 @@ from autodl_lib.http_shim.token_file import Token
 logger = logging.getLogger(__name__)
 
 
-def serve(options: HttpOptions, token: Token, listening: list[Listening]) -> None:
+def serve(options: HttpOptions, link: DaemonLink, token: Token, listening: list[Listening]) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises: InvalidParams.
@@ -36,7 +36,6 @@ def serve(options: HttpOptions, token: Token, listening: list[Listening]) -> Non
         origins=frozenset(map(checked_origin, options.origins)),
     )
     policy = Policy(folders=Folders(options.folders), read_only=options.read_only)
-    link = DaemonLink(options.open_daemon)
     patience = Patience() if options.patience_s is None else Patience.of(options.patience_s)
     try:
         asyncio.run(_serve(Application(guard, policy, link), patience, token, listening))

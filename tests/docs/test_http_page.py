@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from autodl_lib.contract.codec import MAX_LINE_BYTES
+from autodl_lib.contract.http_options import DEFAULT_LISTEN
 from autodl_lib.http_shim import refusals
 from autodl_lib.http_shim.client_stream import Patience
 from autodl_lib.http_shim.daemon_link import MAX_STREAMS
-from autodl_lib.http_shim.options import DEFAULT_LISTEN
 from autodl_lib.http_shim.routes import EVENTS_PATH, READS, RPC_PATH
 from autodl_lib.http_shim.server import MAX_CONNECTIONS
 

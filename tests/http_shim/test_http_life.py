@@ -50,6 +50,13 @@ def test_it_does_not_run_as_root() -> None:
     assert re.fullmatch(r"autodl: `autodl http` does not run as root.*\n", done.stderr)
 
 
+def test_it_does_not_run_with_a_capability(web: User) -> None:
+    become = ["setpriv", f"--reuid={web.uid}", f"--regid={web.gid}", "--clear-groups"]
+    become += ["--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service"]
+    done = subprocess.run([*become, *AUTODL, "http"], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, "does not run with capabilities" in done.stderr) == (5, True), done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
