@@ -45,7 +45,8 @@ FAILURES: dict[FailureCode, str] = {
     FailureCode.STALLED: "No byte came for `transfer.stall_timeout_s`.",
     FailureCode.NETWORK: "The connection broke.",
     FailureCode.TRUNCATED: "The server ended before the file did.",
-    FailureCode.SERVER_BUSY: "The server asked to come back later (408, 425, 429, 5xx); its Retry-After is honoured.",
+    FailureCode.SERVER_BUSY: "The server asked to come back later (408, 425, 429, 5xx but 501 and 505); its "
+    "Retry-After is honoured.",
     FailureCode.REMOTE_CHANGED: "The remote file changed; what had arrived was thrown away.",
     FailureCode.CHECKSUM: "The file is not what `--checksum`, a Metalink file or the server said; it was not saved.",
     FailureCode.NETWORK_DOWN: "This machine has no network; that is waited out and not counted as a try.",

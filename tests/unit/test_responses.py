@@ -129,6 +129,10 @@ def test_a_whole_file_is_taken_with_its_validators() -> None:
     assert judgement == Accept(offset=0, version=VERSION, seen=VERSION, end=1000)
 
 
+def test_a_file_that_came_through_a_proxy_that_says_so_is_taken() -> None:
+    assert isinstance(judge(ResponseHead(status=203, fields={"content-length": "1000"}), None), Accept)
+
+
 @pytest.mark.parametrize("etag", ['W/"a"', "a", '"', '"a', '"é"', '"' + "x" * 2000 + '"'])
 def test_a_weak_or_broken_etag_ties_nothing(etag: str) -> None:
     judgement = judge(ResponseHead(status=200, fields={"etag": etag}), None)

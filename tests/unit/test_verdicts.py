@@ -78,8 +78,8 @@ def test_ftp_replies_say_more_than_libcurl(code: int, reply: int, expected: Fail
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        *[(status, FailureCode.SERVER_BUSY) for status in (408, 425, 429, 500, 502, 503, 504, 520, 524, 529)],
-        *[(status, FailureCode.HTTP_ERROR) for status in (400, 405, 416, 451, 501, 505, 530, 599, 201, 0)],
+        *[(status, FailureCode.SERVER_BUSY) for status in (408, 425, 429, 500, 502, 503, 504, 507, 511, 530, 599)],
+        *[(status, FailureCode.HTTP_ERROR) for status in (400, 405, 416, 451, 501, 505, 506, 510, 600, 201, 0)],
         *[(status, FailureCode.REMOTE_MISSING) for status in (404, 410)],
         *[(status, FailureCode.AUTHENTICATION) for status in (401, 403, 407)],
         *[(status, FailureCode.REDIRECT) for status in (300, 301, 304, 399)],

@@ -279,6 +279,8 @@ class Refuse:
 
 
 Judgement = Accept | AskAgain | Refuse | Unchanged
+_WHOLE = frozenset({200, 203})
+"""Statuses of an answer that is the file; 203 (RFC 9110, 15.3.4) is a 200 that a proxy on the way may have changed."""
 
 
 def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool = False) -> Judgement:
@@ -292,7 +294,7 @@ def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool
     if head.status < 100:
         words = f"the server's answer is no HTTP: its status is {head.status}"
         return Refuse(verdict=Verdict(code=FailureCode.PROTOCOL, message=words))
-    if head.status == 200:
+    if head.status in _WHOLE:
         version = _version(head, content_length(head))
         if asked is None:
             return Accept(offset=0, version=version, seen=version, end=version.size)

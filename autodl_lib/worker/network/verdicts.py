@@ -130,8 +130,11 @@ _HTTP: dict[int, FailureCode] = {
     404: FailureCode.REMOTE_MISSING,
     407: FailureCode.AUTHENTICATION,
     410: FailureCode.REMOTE_MISSING,
-    **dict.fromkeys((408, 425, 429, 500, 502, 503, 504, *range(520, 530)), FailureCode.SERVER_BUSY),
+    **dict.fromkeys((408, 425, 429, *range(500, 600)), FailureCode.SERVER_BUSY),
+    # What the server can't do now, it can't do later.
+    **dict.fromkeys((501, 505, 506, 510), FailureCode.HTTP_ERROR),
 }
+"""Source: RFC 9110, section 15: a 5xx that is not known is like 500."""
 
 _FTP: dict[int, FailureCode] = {
     530: FailureCode.AUTHENTICATION,
