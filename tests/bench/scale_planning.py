@@ -109,7 +109,7 @@ def _time(runner: Runner, pool: Any, users: list[Uid]) -> float:
     runner.pool = pool
     least = float("inf")
     for _ in range(_TIMES):
-        runner._heads.forget(users)  # as if something had happened to tasks of each
+        runner._picture.forget(users)  # as if something had happened to tasks of each
         began = time.perf_counter()
         runner._plan()
         least = min(least, time.perf_counter() - began)
