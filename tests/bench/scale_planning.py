@@ -44,7 +44,7 @@ class _Pool(Pool):
     def views(self) -> tuple[tuple[WorkerView, ...], int]:
         return self._pictured, 0
 
-    def assign(self, *_: Any) -> None:
+    def assign(self, *_: Any, **__: Any) -> None:
         self.handed_out += 1
 
     def spawn(self, *_: Any) -> None:
