@@ -16,7 +16,7 @@ from autodl_lib.contract.worker_messages import Assign
 from autodl_lib.worker.files.byte_ranges import ByteRanges
 from autodl_lib.worker.files.checking import ChecksumList, Expectation, Findings, expectation, names_of, promised_by
 from autodl_lib.worker.files.control_file import Ranges
-from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import Verdict
 
 MOST_ROUNDS = 3

@@ -21,7 +21,8 @@ from autodl_lib.worker.files.control_file import ControlRecord, Ranges
 from autodl_lib.worker.files.part_file import PartFile
 from autodl_lib.worker.files.preallocation import preallocate
 from autodl_lib.worker.holding import Holding
-from autodl_lib.worker.network.response import Accept, ResponseHead
+from autodl_lib.worker.network.response import Accept
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import Verdict, os_verdict, with_status
 from autodl_lib.worker.pulse import Facilities, Pulse
 from autodl_lib.worker.sync_thread import write_range_back

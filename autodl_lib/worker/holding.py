@@ -21,7 +21,8 @@ from autodl_lib.worker.files.part_file import (
     reopen_part,
 )
 from autodl_lib.worker.files.publish import finish_published, place
-from autodl_lib.worker.network.response import Accept, RemoteVersion, ResponseHead
+from autodl_lib.worker.network.response import Accept, RemoteVersion
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import TaskFailed
 from autodl_lib.worker.preparation import Adopted
 

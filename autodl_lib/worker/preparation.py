@@ -25,7 +25,8 @@ from autodl_lib.worker.files.foreign_part import (
 from autodl_lib.worker.network.connection import Connections
 from autodl_lib.worker.network.login_options import has_same_origin, of_mirror
 from autodl_lib.worker.network.request_options import Request, encode_headers, encode_url
-from autodl_lib.worker.network.response import Accept, RemoteVersion, ResponseHead, ResumePoint, judge_unbound
+from autodl_lib.worker.network.response import Accept, RemoteVersion, ResumePoint, judge_unbound
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.small_fetch import Fetched, SmallFetch
 from autodl_lib.worker.network.verdicts import TaskFailed, Verdict, http_verdict
 

@@ -23,7 +23,7 @@ from autodl_lib.worker.files.checking import (
     promised_by,
 )
 from autodl_lib.worker.files.hashing import never
-from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import TaskFailed
 
 PIECE = 1024

@@ -20,7 +20,7 @@ from autodl_lib.worker.files.file_name import (
     sanitise,
     split_extension,
 )
-from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import TaskFailed
 
 

@@ -11,17 +11,15 @@ from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.response import (
     Accept,
     AskAgain,
-    HeadReader,
     Refuse,
     RemoteVersion,
-    ResponseHead,
     ResumePoint,
-    content_length,
     judge,
     judge_by_size,
     parse_content_range,
     retry_after,
 )
+from autodl_lib.worker.network.response_head import HeadReader, ResponseHead, content_length
 
 VERSION = RemoteVersion(size=1000, etag='"a"', last_modified="Tue, 01 Jul 2025 10:00:00 GMT")
 ASKED = ResumePoint(offset=100, version=VERSION)

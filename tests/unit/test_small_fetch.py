@@ -13,7 +13,7 @@ from autodl_lib.contract.worker_messages import TransferSettings
 from autodl_lib.worker.network import small_fetch
 from autodl_lib.worker.network.connection import Answer, Connection, Connections, Listener
 from autodl_lib.worker.network.request_options import Request
-from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.small_fetch import Fetched, SmallFetch
 from autodl_lib.worker.network.verdicts import CurlResult, TaskFailed, Verdict
 

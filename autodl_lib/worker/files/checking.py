@@ -17,7 +17,7 @@ from autodl_lib.contract.transfer_options import NO_OPTIONS, PieceHashes, Transf
 from autodl_lib.contract.urls import redact_url
 from autodl_lib.worker.files.digest_fields import expected_digests
 from autodl_lib.worker.files.hashing import HashingStopped, failed_pieces, find_mismatch
-from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import TaskFailed, Verdict
 
 

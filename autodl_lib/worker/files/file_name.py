@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes, urljoin
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.task import CONTROL_SUFFIX, PART_SUFFIX, is_reserved_name
 from autodl_lib.worker.files.disposition import proposed_name
-from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import TaskFailed
 
 MAX_NAME_BYTES = 255

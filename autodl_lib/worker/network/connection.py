@@ -16,7 +16,7 @@ import pycurl
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.engine import Engine
 from autodl_lib.worker.network.request_options import Request, new_handle, set_options
-from autodl_lib.worker.network.response import HeadReader, ResponseHead
+from autodl_lib.worker.network.response_head import HeadReader, ResponseHead
 from autodl_lib.worker.network.tap import Tap
 from autodl_lib.worker.network.verdicts import CurlResult, TaskFailed
 

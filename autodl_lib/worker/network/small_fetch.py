@@ -15,7 +15,7 @@ import pycurl
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.connection import Answer, Connection, Connections
 from autodl_lib.worker.network.request_options import Request
-from autodl_lib.worker.network.response import ResponseHead
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import CurlResult, TaskFailed, Verdict, curl_verdict
 
 _NEVER = float("inf")

@@ -17,7 +17,8 @@ from autodl_lib.contract.worker_messages import Assign
 from autodl_lib.worker.files.control_file import Ranges
 from autodl_lib.worker.network.connection import Answer, Connection, Connections
 from autodl_lib.worker.network.request_options import Request
-from autodl_lib.worker.network.response import Accept, ResponseHead, judge
+from autodl_lib.worker.network.response import Accept, judge
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import CurlResult
 from autodl_lib.worker.transfer.transfer import Transfer
 

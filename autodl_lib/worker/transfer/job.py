@@ -16,7 +16,8 @@ from autodl_lib.contract.worker_messages import Assign, TransferSettings
 from autodl_lib.worker.files.part_file import PartFile
 from autodl_lib.worker.network.login_options import has_same_origin, of_mirror
 from autodl_lib.worker.network.request_options import Request, encode_headers, encode_url
-from autodl_lib.worker.network.response import Accept, ResponseHead, ResumePoint
+from autodl_lib.worker.network.response import Accept, ResumePoint
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import Verdict
 from autodl_lib.worker.transfer.sources import Source
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 import pycurl
 
 from autodl_lib.worker.network.connection import Answer
-from autodl_lib.worker.network.response import Accept, AskAgain, Judgement, Refuse, ResponseHead
+from autodl_lib.worker.network.response import Accept, AskAgain, Judgement, Refuse
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.tap import PIPE_BYTES, Tap
 from autodl_lib.worker.network.verdicts import CurlResult, Verdict
 from autodl_lib.worker.transfer.defects import verdict_of
