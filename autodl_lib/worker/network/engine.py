@@ -258,13 +258,14 @@ class Engine:
     def _watch_now(self, fd: int, events: int) -> None:
         try:
             if fd in self._watched:
-                with contextlib.suppress(FileNotFoundError):  # that one was closed, and this one is another
+                try:
                     self._epoll.modify(fd, events)
                     return
+                except FileNotFoundError:  # that one was closed, and this one is another
+                    self._watched.discard(fd)
             self._epoll.register(fd, events)
             self._watched.add(fd)
         except OSError:  # the user's share of watches is used up, or memory is
-            self._watched.discard(fd)
             self._unwatched.add(fd)
             self._nudge_mono = time.monotonic() + _NUDGE_S
 
