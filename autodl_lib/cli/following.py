@@ -6,7 +6,7 @@ Runs as: the caller.  Talks to: the daemon through client.follow, a display.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from autodl_lib.cli.display import Display
@@ -27,23 +27,28 @@ _MAX_COMPLAINTS = 20
 class Wanted:
     """What to follow, and for how long; without ids, all that the caller has, without end.
 
-    `ends`: what is not settled is not shown.
+    `ends`: what is not settled is not shown. `brief`: of what is finished only the path is told, and nothing shown.
     """
 
     ids: tuple[int, ...] | None
     all: bool = False
     progress: bool = True
     ends: bool = False
+    brief: bool = False
     patient: bool = False
     timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The tasks as they were seen last, in the order asked, and the ids of those that are not settled."""
+    """The tasks as they were seen last, in the order asked, and the ids of those that are not settled.
+
+    `saved`: the paths of the files of finished tasks that were followed briefly.
+    """
 
     tasks: tuple[Task, ...]
     pending: frozenset[int]
+    saved: Mapping[int, str]
 
     @property
     def unfinished(self) -> list[Task]:
@@ -65,13 +70,15 @@ def follow(session: Session, wanted: Wanted, display: Display) -> Outcome:
     return Outcome(
         tasks=tuple(task for outcome in outcomes for task in outcome.tasks),
         pending=frozenset().union(*(outcome.pending for outcome in outcomes)),
+        saved={task_id: dest for outcome in outcomes for task_id, dest in outcome.saved.items()},
     )
 
 
 def _follow_lot(session: Session, wanted: Wanted, display: Display, deadline: float | None) -> Outcome:
-    request = Watch(ids=wanted.ids, progress=wanted.progress, all=wanted.all, ends=wanted.ends)
+    request = Watch(ids=wanted.ids, progress=wanted.progress, all=wanted.all, ends=wanted.ends, brief=wanted.brief)
     tick_s = display.tick_s if deadline is None else min(display.tick_s, 0.1)
     latest: dict[int, Task] = {}
+    saved: dict[int, str] = {}
     pending = set(wanted.ids or ())
     away = False
     follower = Follower(session.connect, request, tick_s=tick_s, patient=wanted.patient)
@@ -79,6 +86,9 @@ def _follow_lot(session: Session, wanted: Wanted, display: Display, deadline: fl
         if follower.away and not away:
             display.note("the daemon is away; waiting for it to come back")
         away = follower.away
+        more = follower.take_saved()
+        saved.update(more)
+        pending.difference_update(more)
         for task in tasks:
             if wanted.ids is not None:
                 latest[task.id] = task
@@ -90,7 +100,8 @@ def _follow_lot(session: Session, wanted: Wanted, display: Display, deadline: fl
             break
         if deadline is not None and _is_over(deadline, follower.complete):
             break
-    return Outcome(tasks=tuple(latest[i] for i in wanted.ids or () if i in latest), pending=frozenset(pending))
+    seen = tuple(latest[i] for i in wanted.ids or () if i in latest)
+    return Outcome(tasks=seen, pending=frozenset(pending), saved=saved)
 
 
 def _is_over(deadline: float, complete: bool) -> bool:

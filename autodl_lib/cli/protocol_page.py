@@ -54,7 +54,8 @@ Unknown members and parameters, wrong types (`true` is no integer), numbers out 
 keys, invalid UTF-8 and lone surrogates are errors. `data.code` is stable; messages are for people.
 
 `watch` is the one method that streams: a notification `task` for each task as it is now, then the reply,
-then a notification whenever one changes, until the client closes. A slow reader may miss states in
+then a notification whenever one changes, until the client closes. With `brief`, finished tasks come as
+notifications `saved`, many in one, with their files' paths alone. A slow reader may miss states in
 between, never the last one; one that reads nothing for a minute is cut off.
 """
 

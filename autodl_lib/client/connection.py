@@ -218,22 +218,34 @@ class TaskStream:
         self._rpc_id = rpc_id
         self.watching: Watching | None = None
         """The reply, once it has come: all tasks have been shown as they were."""
+        self.saved: dict[int, str] = {}
+        """The finished tasks that a brief watch has told of, with the paths of their files; it is the reader's."""
 
     def next_tasks(self, timeout_s: float) -> list[Task]:
-        """Return what has changed, oldest first: at least one task, unless the time is over or the reply came.
+        """Return what has changed, oldest first: at least one task, unless the time is over, the reply or `saved` came.
 
         Raises: the error that the daemon answered with, ConnectionLost, ProtocolMismatch.
         """
         document = self._connection.read_document(timeout_s)
         tasks = []
         while document is not None:
-            if document.get("method") != "task":
+            method = document.get("method")
+            if method == "saved":
+                self._take_saved(document)
+                break
+            if method != "task":
                 self.watching = self._reply(document)
                 break
             tasks.append(task_from(document.get("params")))
             # What has arrived already belongs to the same picture.
             document = self._connection.read_document(0) if len(tasks) < 10_000 else None
         return tasks
+
+    def _take_saved(self, document: dict[str, Any]) -> None:
+        from autodl_lib.contract.replies.tasks import Saved
+
+        saved = decoded(Saved, document.get("params"))
+        self.saved.update(zip(saved.ids, saved.dests, strict=False))
 
     def _reply(self, document: dict[str, Any]) -> Watching:
         from autodl_lib.contract.replies.tasks import Watching

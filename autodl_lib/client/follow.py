@@ -39,6 +39,7 @@ class Follower:
         """The daemon is being looked for."""
         self.complete = False
         """Each task has been shown at least once since the daemon was found."""
+        self._saved: dict[int, str] = {}
 
     def __iter__(self) -> Iterator[list[Task]]:
         """Follow for as long as the caller asks.
@@ -58,10 +59,17 @@ class Follower:
             except (NoDaemon, ShuttingDown):
                 connection = yield from self._reopen()
 
+    def take_saved(self) -> dict[int, str]:
+        """Return, once, the finished tasks that a brief watch has told of, with the paths of their files."""
+        saved, self._saved = self._saved, {}
+        return saved
+
     def _stream(self, stream: TaskStream) -> Iterator[list[Task]]:
         while True:
             tasks = stream.next_tasks(self._tick_s)
             self.away, self.complete = False, stream.watching is not None
+            self._saved.update(stream.saved)
+            stream.saved.clear()
             yield tasks
 
     def _reopen(self) -> Generator[list[Task], None, Connection]:

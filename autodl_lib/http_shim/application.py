@@ -9,7 +9,7 @@ How it fails: an error of the daemon is an answer with its status; a defect is a
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -78,7 +78,8 @@ class Application:
         if self._streams >= MAX_STREAMS:
             raise too_many()
         self._streams += 1
-        stream = EventStream(self._link, request, self._stream_ended)
+        # An event is a task: `brief` would be less than that.
+        stream = EventStream(self._link, replace(request, brief=False), self._stream_ended)
         try:
             await stream.open()
         except BaseException:

@@ -107,7 +107,7 @@ def finish_tasks(
     states = connection.execute(SQL["task_states"], (json.dumps([finish.task_id for finish in finishes]),))
     found = {task_id: (TaskState(state), Uid(uid)) for task_id, state, uid in states}
     by_state: defaultdict[TaskState, list[Finish]] = defaultdict(list)
-    moved: list[Moved] = []
+    moved: defaultdict[tuple[Uid, TaskState], list[TaskId]] = defaultdict(list)
     refused: dict[TaskId, NoSuchTask | WrongState] = {}
     for finish in finishes:
         if finish.task_id not in found:
@@ -120,7 +120,7 @@ def finish_tasks(
             refused[finish.task_id] = error
             continue
         by_state[old].append(finish)
-        moved.append(moved_one(finish.task_id, uid, old, TaskState.FINISHED))
+        moved[uid, old].append(finish.task_id)
     now = time.time()
     for old, group in by_state.items():
         is_start = old is TaskState.ENQUEUED
@@ -130,7 +130,11 @@ def finish_tasks(
         if is_start:
             connection.execute(SQL["log_starts"], bound)
         connection.execute(SQL["log_finishes"], bound)
-    return moved, refused
+    return [_finished(uid, old, ids) for (uid, old), ids in moved.items()], refused
+
+
+def _finished(uid: Uid, old: TaskState, ids: list[TaskId]) -> Moved:
+    return Moved(ids=tuple(ids), uid=uid, old=old, new=TaskState.FINISHED, count=len(ids))
 
 
 def _finish_row(finish: Finish, uid: Uid) -> list[Any]:

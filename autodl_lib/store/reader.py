@@ -47,6 +47,10 @@ class Reader:
         found = {row[0]: row for row in rows}
         return [task_view(found[task_id]) for task_id in task_ids if task_id in found]
 
+    def saved_files(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
+        """Return the paths of the files of those of these tasks that are finished."""
+        return dict(self._connection.execute(SQL["saved_files"], (json.dumps(task_ids),)).fetchall())
+
     def states(self, task_ids: Sequence[TaskId], viewer: Uid | None = None) -> dict[TaskId, TaskState]:
         """Return the states of those of these tasks that exist and that `viewer` may see, as with `task`."""
         rows = self._connection.execute(SQL["task_states"], (json.dumps(task_ids),)).fetchall()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from support.daemon import AUTODL, Daemon
 from support.nginx import Nginx
@@ -72,3 +73,29 @@ def test_it_waits_through_a_restart_of_the_daemon(daemon: Daemon, nginx: Nginx) 
     out, err = get.communicate(timeout=60)
     assert get.returncode == 0, (out, err)
     assert (daemon.files / "restart.bin").read_bytes() == served.data
+
+
+def test_a_brief_watch_tells_where_files_are_and_all_about_what_failed(daemon: Daemon, nginx: Nginx) -> None:
+    served = [nginx.file(f"wait/brief{number}.bin", 10) for number in range(4)]
+    first = daemon.add_one(served[0].url)
+    daemon.await_state(first, "finished")
+    ids = [first, *daemon.add(*(file.url for file in served[1:]), f"{nginx.base}/wait/missing")]
+    saved: dict[int, str] = {}
+    failed = None
+    with daemon.connect() as wire:
+        wire.call("watch", ids=ids, ends=True, brief=True)
+        while len(saved) < len(served) or failed is None:
+            notice = wire.notifications.pop(0) if wire.notifications else (wire.read() or {})["params"]
+            if "dests" in notice:
+                saved |= dict(zip(notice["ids"], notice["dests"], strict=True))
+            else:
+                failed = notice
+    assert saved == {ids[number]: str(daemon.files / Path(file.url).name) for number, file in enumerate(served)}
+    assert (failed["id"], failed["state"], failed["http_status"]) == (ids[-1], "failed", 404)
+
+
+def test_a_quiet_get_prints_the_files_in_the_order_of_the_urls(daemon: Daemon, nginx: Nginx) -> None:
+    names = ("wait-c.bin", "wait-a.bin", "wait-b.bin")
+    done = daemon.autodl("get", "-q", *(nginx.file(f"wait/{name}", 10).url for name in names), cwd=daemon.files)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [str(daemon.files / name) for name in names]

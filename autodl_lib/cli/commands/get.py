@@ -49,7 +49,8 @@ def _follow(session: Session, ids: list[int], quiet: bool) -> int:
 
     display: Display = Silent() if quiet or session.json else choose_display(progress=True, failures=False)
     try:
-        outcome = follow(session, Wanted(ids=tuple(ids), patient=True, ends=quiet or session.json), display)
+        wanted = Wanted(ids=tuple(ids), patient=True, ends=quiet or session.json, brief=quiet and not session.json)
+        outcome = follow(session, wanted, display)
     except KeyboardInterrupt:
         display.close()
         complain(
@@ -64,8 +65,10 @@ def _follow(session: Session, ids: list[int], quiet: bool) -> int:
     if session.json:
         say_json({"tasks": [to_json(task) for task in outcome.tasks]})
     elif quiet:
-        for task in outcome.tasks:
-            if task.state == "finished":
-                say(clean(task.dest or ""))
+        dests: dict[int, str] = {task.id: task.dest or "" for task in outcome.tasks if task.state == "finished"}
+        dests.update(outcome.saved)
+        for task_id in ids:
+            if task_id in dests:
+                say(clean(dests[task_id]))
     report_failures(outcome)
     return 1 if outcome.unfinished else 0

@@ -9,7 +9,7 @@ from autodl_lib.contract.replies.greeting import Greeting
 from autodl_lib.contract.replies.limits import Limits, UrlSet
 from autodl_lib.contract.replies.queue import Count, Hold, MaxTasksNum, Statistics
 from autodl_lib.contract.replies.records import EventPage, Explanation, HistoryEntry, TaskLog
-from autodl_lib.contract.replies.tasks import Ids, TaskPage, Watching
+from autodl_lib.contract.replies.tasks import Ids, Saved, TaskPage, Watching
 from autodl_lib.contract.task import Task
 
 Reply = (
@@ -18,6 +18,7 @@ Reply = (
     | Task
     | TaskPage
     | Watching
+    | Saved
     | TaskLog
     | HistoryEntry
     | EventPage

@@ -26,6 +26,14 @@ class TaskPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What a brief `watch` tells of finished tasks, as the params of a notification `saved`: the path of each file."""
+
+    ids: tuple[int, ...]
+    dests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Watching:
     """Answer to watch, sent after the first picture of each task; `settled` counts those already at their end."""
 

@@ -32,3 +32,4 @@ class Watch:
     progress: bool = param("also notify when only the bytes have changed", default=True)
     all: bool = param("the tasks of all users (administrators)", default=False, cli=("-a", "--all"))
     ends: bool = param("notify of tasks that are settled only", default=False)
+    brief: bool = param("tell of finished tasks by a notification `saved`, many in one", default=False)

@@ -18,6 +18,9 @@ SELECT state, uid, want FROM task WHERE id = ?
 -- name: task_states
 SELECT id, state, uid FROM task WHERE id IN (SELECT value FROM json_each(?))
 
+-- name: saved_files
+SELECT id, dest FROM task WHERE id IN (SELECT value FROM json_each(?)) AND state = 'finished'
+
 -- name: apply
 UPDATE task
 SET state = :new_state,

@@ -20,6 +20,7 @@ from typing import Protocol
 from autodl_lib.contract.codec import MAX_LINE_BYTES, PROTOCOL_VERSION, dumps, to_json
 from autodl_lib.contract.errors import AutodlError, InvalidParams, LineTooLong
 from autodl_lib.contract.replies.greeting import Greeting
+from autodl_lib.contract.replies.tasks import Saved
 from autodl_lib.contract.task import Task
 from autodl_lib.privilege.peer import Peer
 from autodl_lib.supervisor.clients.access import Caller
@@ -198,6 +199,10 @@ class Connection(asyncio.Protocol):
         """Send notifications, one a task."""
         lines = [dumps({"jsonrpc": "2.0", "method": "task", "params": to_json(task)}) for task in tasks]
         self._send(b"".join(lines))
+
+    def send_saved(self, saved: Saved) -> None:
+        """Send one notification of many tasks."""
+        self._send(dumps({"jsonrpc": "2.0", "method": "saved", "params": to_json(saved)}))
 
     def is_writable(self) -> bool:
         """Return whether the peer reads what it is sent."""

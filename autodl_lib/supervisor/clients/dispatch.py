@@ -14,6 +14,7 @@ from typing import Protocol
 
 from autodl_lib.contract.codec import dumps
 from autodl_lib.contract.errors import AutodlError, Busy, InternalError, NotAllowed, ShuttingDown
+from autodl_lib.contract.replies.tasks import Saved
 from autodl_lib.contract.request_lines import RequestRefused, RpcId, decode_request
 from autodl_lib.contract.requests.registry import Request
 from autodl_lib.contract.requests.terms import Access
@@ -36,6 +37,9 @@ class Stream(Protocol):
 
     def send_tasks(self, tasks: list[Task]) -> None:
         """Send notifications."""
+
+    def send_saved(self, saved: Saved) -> None:
+        """Send one notification of many tasks."""
 
     def is_writable(self) -> bool:
         """Return whether the peer reads."""
@@ -91,6 +95,7 @@ class Dispatcher:
                 pace=pace,
                 subscribe=stream.subscribe,
                 send_tasks=stream.send_tasks,
+                send_saved=stream.send_saved,
                 writable=stream.is_writable,
             )
             result = await HANDLERS[type(request)](call, request)

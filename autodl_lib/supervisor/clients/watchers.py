@@ -35,8 +35,9 @@ ReadPage = Callable[[Selection, int, int], Page]
 class Subscription:
     """One follower, of user `owner`: of some tasks (`ids`), of all tasks of `uid`, or (both None) of all tasks.
 
-    `walked`: too many have changed, so all are gone through, up to this number so far; those that were settled
-    before `walk_began` have not changed. `held`: nothing is sent yet. `ends`: only settled tasks are of interest.
+    `tell` sends them tasks as they are now. `walked`: too many have changed, so all are gone through, up to this number
+    so far; those that were settled before `walk_began` have not changed. `held`: nothing is sent yet. `ends`: only
+    settled tasks are of interest.
     """
 
     owner: Uid
@@ -44,7 +45,7 @@ class Subscription:
     uid: Uid | None
     progress: bool
     ends: bool = False
-    send: Callable[[list[Task]], None]
+    tell: Callable[[list[TaskId]], None]
     writable: Callable[[], bool]
     dirty: dict[TaskId, None] = dataclasses.field(default_factory=dict)
     flush: asyncio.TimerHandle | None = None
@@ -170,9 +171,8 @@ class Watchers:
             del subscription.dirty[task_id]
         if not chunk and subscription.walked is not None:
             chunk = self._walk(subscription)
-        tasks = self._views(chunk) if chunk else []
-        if tasks:
-            subscription.send(tasks)
+        if chunk:
+            subscription.tell(chunk)
         self._schedule(subscription)
 
     def _walk(self, subscription: Subscription) -> list[TaskId]:

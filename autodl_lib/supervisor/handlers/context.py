@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from autodl_lib.contract.errors import InvalidParams, NoSuchTask, NotAllowed
+from autodl_lib.contract.replies.tasks import Saved
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
@@ -89,6 +90,7 @@ class Call:
     subscribe: Callable[[Subscription], None]
     """Raises InvalidParams, Busy."""
     send_tasks: Callable[[list[Task]], None]
+    send_saved: Callable[[Saved], None]
     writable: Callable[[], bool]
 
     def visible(self, task_id: TaskId) -> Task:

@@ -5,12 +5,13 @@ Runs as: the supervisor.  Talks to: the store's reader, the pool's live figures.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from autodl_lib.contract.errors import InvalidParams
 from autodl_lib.contract.replies.queue import Statistics
 from autodl_lib.contract.replies.records import EventPage, Explanation, TaskLog
-from autodl_lib.contract.replies.tasks import TaskPage, Watching
+from autodl_lib.contract.replies.tasks import Saved, TaskPage, Watching
 from autodl_lib.contract.requests.following import Watch
 from autodl_lib.contract.requests.one_task import Explain, Log, Status
 from autodl_lib.contract.requests.overviews import History, List, Stats
@@ -104,6 +105,7 @@ async def stats(call: Call, request: Stats) -> Statistics:
 
 async def watch(call: Call, request: Watch) -> Watching:
     """Show tasks as they are, then whenever they change."""
+    service = call.service
     if request.ids is None:
         uid = call.scope(request.all)
         ids = None
@@ -114,7 +116,11 @@ async def watch(call: Call, request: Watch) -> Watching:
     def is_shown(state: TaskState | None) -> bool:
         return state in SETTLED or not request.ends
 
-    def send(changed: list[Task]) -> None:
+    def tell(ids: Sequence[TaskId]) -> None:
+        saved = service.store.read.saved_files(ids) if request.brief else {}
+        if saved:
+            call.send_saved(Saved(ids=tuple(saved), dests=tuple(saved.values())))
+        changed = service.views([task_id for task_id in ids if task_id not in saved])
         call.send_tasks([shown(call, task) for task in changed if is_shown(task.state)])
 
     subscription = Subscription(
@@ -123,7 +129,7 @@ async def watch(call: Call, request: Watch) -> Watching:
         uid=uid,
         progress=request.progress and not request.ends,
         ends=request.ends,
-        send=send,
+        tell=tell,
         writable=call.writable,
     )
     call.subscribe(subscription)
@@ -132,11 +138,11 @@ async def watch(call: Call, request: Watch) -> Watching:
         for piece in await _first_picture(call, request, uid):
             if states:
                 await call.pace.next()
-            known = call.service.store.read.states(piece)
+            known = service.store.read.states(piece)
             states += known.values()
-            send(call.service.views([task_id for task_id in piece if is_shown(known.get(task_id))]))
+            tell([task_id for task_id in piece if is_shown(known.get(task_id))])
     finally:
-        call.service.watchers.release(subscription)
+        service.watchers.release(subscription)
     return Watching(tasks=len(states), settled=sum(1 for state in states if state in SETTLED))
 
 
