@@ -218,3 +218,31 @@ def test_what_comes_on_a_socket_that_serves_a_request_was_asked_for(open_sockets
     its_server.send(b"HTTP/1.1 200 OK\r\n")
     assert not known.has_unasked_bytes({busy.fileno()})
     assert known.has_unasked_bytes({quiet.fileno()})
+
+
+def test_a_connection_that_was_there_before_is_the_same_one(pair: Pair) -> None:
+    known = warm(pair[0])
+    known.add(pair[0].fileno(), 1000, is_known=True)
+    known.add(pair[0].fileno(), 234, is_known=True)
+    assert known.handed_over_bytes(pair[0].fileno()) == 1234
+    pair[1].sendall(b"x")
+    assert known.has_unasked_bytes()
+
+
+@pytest.mark.parametrize("what", ["a connection was made", "a request was stopped"])
+def test_one_that_may_have_come_in_the_place_of_another_is_looked_at(
+    pair: Pair, open_sockets: ExitStack, what: str
+) -> None:
+    fd = pair[0].fileno()
+    known = WarmSockets()
+    known.add(fd, 1000)
+    ours, theirs = new_pair(open_sockets)
+    os.dup2(ours.fileno(), fd)
+    if what == "a connection was made":
+        known.add(new_pair(open_sockets)[0].fileno(), 0)
+    else:
+        known.doubt()
+    known.add(fd, 1, is_known=True)
+    assert known.handed_over_bytes(fd) == 1
+    theirs.sendall(b"x")
+    assert known.has_unasked_bytes()

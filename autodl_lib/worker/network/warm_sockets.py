@@ -27,8 +27,10 @@ class WarmSockets:
     def add(self, fd: int, handed_over_bytes: int, *, is_known: bool = False) -> None:
         """Remember a socket whose request has ended, and how much that has brought; below 0: it is closed already.
 
-        `is_known`: the request had no connection of its own made, so the socket was added before.
+        `is_known`: the request had no connection made, so the socket was added before.
         """
+        if not is_known:
+            self.doubt()  # of a request with redirects, only the last connection is added
         if fd < 0:
             return
         if not (is_known and fd in self._sure):
