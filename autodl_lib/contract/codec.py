@@ -126,6 +126,17 @@ def _refuse_names(cls: type[Any], document: Mapping[str, Any], context: str) -> 
     raise InvalidParams(f"missing parameter {context}{min(missing)}")
 
 
+def prepare(cls: Any) -> None:
+    """Work out now what decoding and encoding a dataclass takes, and of what it has in it."""
+    field_names(cls)
+    _field_defaults(cls)
+    _slots(cls)
+    for hint in typing.get_type_hints(cls).values():
+        for part in (hint, *typing.get_args(hint)):
+            if isinstance(part, type) and dataclasses.is_dataclass(part):
+                prepare(part)
+
+
 @cache
 def field_names(cls: Any) -> tuple[str, ...]:
     """Return the names of a dataclass's fields."""

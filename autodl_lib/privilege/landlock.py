@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import threading
 from collections.abc import Iterator
@@ -162,6 +163,7 @@ def _ruleset(denied: Denied, abi: int) -> tuple[_Ruleset, int]:
     return _Ruleset(files=denied.files & ~unknown, net=net, scopes=scopes), size
 
 
+@functools.cache  # a library is a class of its own to ctypes, made anew each time
 def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long

@@ -83,7 +83,7 @@ class QueuePicture:
             hanging = pool.hanging.folders_of(uid)
             closed = Closed(held=self._host_holds.of(uid), full=full, at=hosts[uid], folders=hanging)
             waiting = next_tasks(self._heads, uid, need, closed)
-            if places[uid] and any(pool.folder_of(folder) not in places[uid] for _, _, folder in waiting):
+            if pool.confines and places[uid] and any(folder not in places[uid] for _, _, folder in waiting):
                 # Not all can go to the workers that are there: see which others could.
                 need = replace(need, tasks=tasks + _FOR_OTHER_FOLDERS)
                 waiting = next_tasks(self._heads, uid, need, closed)
@@ -101,7 +101,7 @@ class QueuePicture:
         room, is_quick = pool.roster.expected(uid)
         return UserQueue(
             uid=uid,
-            waiting=tuple([(task_id, host, pool.folder_of(folder)) for task_id, host, folder in waiting]),
+            waiting=waiting if pool.confines else tuple([(task_id, host, "") for task_id, host, _ in waiting]),
             served=turn.served_pass,
             last=turn.last,
             weight=limits.weight,

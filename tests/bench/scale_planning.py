@@ -34,8 +34,9 @@ class _Pool(Pool):
         super().__init__(runner, "bench", TransferSection(), limits)
         self._pictured = workers
 
-    def folder_of(self, path: str) -> str:
-        return ""  # as if all workers were in the right folder
+    @property
+    def confines(self) -> bool:
+        return False  # as if all workers were in the right folder
 
     @property
     def ready(self) -> bool:

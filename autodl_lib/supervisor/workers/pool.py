@@ -89,7 +89,12 @@ class Pool:
 
     def folder_of(self, path: str) -> str:
         """Return what a worker must serve to be given a task that saves to `path`; "" where any worker serves all."""
-        return path if self._has_landlock and self.worker_settings.confine_to_folder else ""
+        return path if self.confines else ""
+
+    @property
+    def confines(self) -> bool:
+        """Whether each new worker serves one folder alone."""
+        return self._has_landlock and self.worker_settings.confine_to_folder
 
     @property
     def ready(self) -> bool:
@@ -100,16 +105,13 @@ class Pool:
 
     def assign(self, worker_key: str, spec: TaskSpec, *, begins_turn: bool = False) -> None:
         """Hand a task to a worker of its owner and folder: with the next `share`, or when it has started."""
-        coming = self.roster.starting.get(worker_key)
-        if coming is not None:
-            lease = lease_of(spec, self._settings, coming.folder)
-            self.leases.put(lease, None)
-            coming.work.append((lease, spec))
-            self.allotments.add(lease, worker_key)
-            return
-        worker = self.roster.live[worker_key]
+        worker = self.roster.starting.get(worker_key) or self.roster.live[worker_key]
         lease = lease_of(spec, self._settings, worker.folder)
         self.allotments.add(lease, worker_key)
+        if isinstance(worker, Coming):
+            self.leases.put(lease, None)
+            worker.work.append((lease, spec))
+            return
         if begins_turn:
             worker.begin_turn()
         self._give(worker, lease)

@@ -25,6 +25,7 @@ PRELOAD = [
     "autodl_lib.supervisor.workers.forkserver_words",
     "autodl_lib.privilege.first_code",
     "autodl_lib.supervisor.workers.report_queue",
+    "autodl_lib.supervisor.workers.rehearsal",
     "autodl_lib.worker.preload",
 ]
 """What the forkserver imports once, so that a process forked from it starts in milliseconds."""
