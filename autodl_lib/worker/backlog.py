@@ -199,7 +199,8 @@ class Backlog:
                     session.set_rate(order.limit_rate_bps)
                 case Grant():
                     session.grant(order.connections)
-                    self._facilities.reports.add(Yielded(lease=order.lease, connections=order.connections))
+                    if session.phase is not Phase.ENDED:  # a failure may have come to light just now
+                        self._facilities.reports.add(Yielded(lease=order.lease, connections=order.connections))
 
     def _discard(self, order: Discard) -> None:
         try:

@@ -32,40 +32,62 @@ class Sent:
         self.reports += reports
 
 
+class Begun:
+    """A worker's backlog whose only assignment has begun."""
+
+    def __init__(self, folder: Path) -> None:
+        self._sent, self._sync = Sent(), SyncThread()
+        self._buffer = ReportBuffer(self._sent)
+        facilities = Facilities(
+            connections=Connections(Engine(select.epoll())),
+            folders=Folders(),
+            sync=self._sync,
+            reports=self._buffer,
+            settings=default_settings(),
+        )
+        self.backlog = Backlog(facilities)
+        assign = Assign(
+            lease=LEASE,
+            task_id=1,
+            tag="t:1",
+            url="http://127.0.0.1:1/x",
+            dir=str(folder),
+            output=None,
+            headers=(),
+            limit_rate_bps=0,
+            on_conflict=OnConflict.RENAME,
+            name=None,
+            part=None,
+            identity=None,
+        )
+        self.backlog.obey([assign])
+        self.backlog.step(0.0)
+        current = self.backlog._current
+        assert current is not None
+        self.session = current
+
+    def said(self) -> list[str]:
+        """End it, and return the kinds of what was reported."""
+        self._buffer.flush()
+        self._sync.stop()
+        return [report.type for report in self._sent.reports]
+
+
 @pytest.mark.parametrize("order", [Grant(lease=LEASE, connections=(1,)), SetRate(lease=LEASE, limit_rate_bps=1000)])
 def test_of_an_assignment_that_ended_in_the_same_turn_nothing_more_is_said(
     tmp_path: Path, order: Grant | SetRate
 ) -> None:
-    sent, sync = Sent(), SyncThread()
-    buffer = ReportBuffer(sent)
-    facilities = Facilities(
-        connections=Connections(Engine(select.epoll())),
-        folders=Folders(),
-        sync=sync,
-        reports=buffer,
-        settings=default_settings(),
-    )
-    backlog = Backlog(facilities)
-    assign = Assign(
-        lease=LEASE,
-        task_id=1,
-        tag="t:1",
-        url="http://127.0.0.1:1/x",
-        dir=str(tmp_path),
-        output=None,
-        headers=(),
-        limit_rate_bps=0,
-        on_conflict=OnConflict.RENAME,
-        name=None,
-        part=None,
-        identity=None,
-    )
-    backlog.obey([assign])
-    backlog.step(0.0)
-    current = backlog._current
-    assert current is not None
-    current.halt(discard=False)  # as a failure does, between two turns of the loop
-    backlog.obey([order, Halt(lease=LEASE, discard=False)])
-    buffer.flush()
-    sync.stop()
-    assert [report.type for report in sent.reports] == ["halted"]
+    begun = Begun(tmp_path)
+    begun.session.halt(discard=False)  # as a failure does, between two turns of the loop
+    begun.backlog.obey([order, Halt(lease=LEASE, discard=False)])
+    assert begun.said() == ["halted"]
+
+
+def test_a_grant_in_which_a_failure_comes_to_light_is_not_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = Begun(tmp_path)
+    # What went wrong inside of libcurl is acted on with the next order.
+    monkeypatch.setattr(begun.session, "grant", lambda _: begun.session.halt(discard=False))
+    begun.backlog.obey([Grant(lease=LEASE, connections=(1,))])
+    assert begun.said() == ["halted"]
