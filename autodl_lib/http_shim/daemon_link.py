@@ -4,7 +4,7 @@ Runs as: an unprivileged account.  Talks to: the daemon through client.
 Invariants: a connection serves one request at a time, and is used again only after an answer, and while nothing has
 come unasked: a daemon that ended meanwhile is asked on a new connection, and nothing is ever asked twice. Idle
 connections are closed soon, so that a private daemon ends as if nobody were here.
-How it fails: NoDaemon; the next request looks for the daemon again.
+How it fails: NoDaemon, or Busy where this process has no descriptors left; the next request looks for the daemon again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from autodl_lib.client.connection import Connection
-from autodl_lib.contract.errors import NoDaemon, ProtocolMismatch, TimedOut
+from autodl_lib.contract.errors import Busy, NoDaemon, ProtocolMismatch, TimedOut
 from autodl_lib.contract.requests.registry import Request
 
 T = TypeVar("T")
 
-MAX_CALLS = 8
+MAX_CALLS = 4
 MAX_STREAMS = 16
 IDLE_S = 10.0
 
@@ -32,7 +32,8 @@ class DaemonLink:
 
     def __init__(self, open_connection: Callable[[], Connection]) -> None:
         self._open_connection = open_connection
-        self._opening = threading.Lock()
+        self._lock = threading.Lock()
+        self._openings = 0
         self._idle: list[Connection] = []
         self._closing: asyncio.TimerHandle | None = None
         self._calls = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="call")
@@ -74,10 +75,19 @@ class DaemonLink:
 
         Raises: AutodlError.
         """
-        # A private daemon that this process started is its child, and may have ended since.
-        with self._opening:
-            _forget_children()
+        with self._lock:
+            if self._openings == 0:
+                # A private daemon that this process started is its child, and may have ended since. One that is being
+                # started is waited for by who starts it.
+                _forget_children()
+            self._openings += 1
+        try:
             return self._open_connection()
+        except OSError as error:
+            raise Busy(f"can't connect to the daemon for now: {error.strerror}") from None
+        finally:
+            with self._lock:
+                self._openings -= 1
 
     def close(self) -> None:
         """Start nothing more, and hang up."""

@@ -6,12 +6,14 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import socket
 
 import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.accounts import User
 from support.daemon import Daemon, MakeDaemon
 from support.http_front import HttpFront, MakeFront, read_all, read_reply, rpc_body
 from support.waiting import wait_until
@@ -123,11 +125,11 @@ def test_who_sends_on_after_a_refusal_can_still_read_it(front: HttpFront) -> Non
     head = front.head("POST /rpc HTTP/1.1", "Content-Type: application/json", f"Content-Length: {8 * MIB}")
     with front.connect() as client:
         client.sendall(head)
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            client.settimeout(1)
-            client.sendall(bytes(MIB))
-        client.settimeout(20)
-        assert status_of(read_all(client)) == 413
+        # Many clients look for an answer when they have sent all, and never when that fails.
+        for _ in range(8):
+            client.sendall(bytes(64 * 1024))
+        assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+        client.sendall(bytes(64 * 1024))
 
 
 def test_who_asks_before_sending_is_told_to_go_on(front: HttpFront) -> None:
@@ -265,6 +267,29 @@ def test_who_has_no_token_can_not_keep_others_out(front: HttpFront) -> None:
             stack.enter_context(front.connect())
         assert front.get("/stats").status == 200
         assert len(psutil.Process(front.process.pid).net_connections("tcp")) < 150  # type: ignore[union-attr]
+
+
+def test_without_descriptors_it_waits_for_some(make_daemon: MakeDaemon, make_front: MakeFront, web: User) -> None:
+    front = make_front(make_daemon().start()).start()
+    pid = front.process.pid  # type: ignore[union-attr]
+    used = psutil.Process(pid).num_fds()
+    soft, hard = web.do(lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE))
+
+    def allow(descriptors: int) -> None:
+        web.do(lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors, hard)))
+
+    with front.connect() as waiting:
+        # One more, for this client, and none for the daemon's connection.
+        allow(used + 1)
+        waiting.sendall(front.head("GET /stats HTTP/1.1", "Connection: close"))
+        answered = read_all(waiting)
+        assert (status_of(answered), b'"busy"' in answered) == (503, True)
+    allow(used)
+    with front.connect() as waiting:
+        wait_until(lambda: "can't accept connections" in front.log(), "it notices")
+        allow(soft)
+        waiting.sendall(front.head("GET /stats HTTP/1.1", "Connection: close"))
+        assert status_of(read_all(waiting)) == 200
 
 
 def test_many_clients_at_once_are_all_answered(front: HttpFront) -> None:

@@ -78,6 +78,7 @@ def test_it_does_not_run_with_a_capability(web: User) -> None:
         (["--token-file", "/dev/null"], 2, "no regular file"),
         (["--token-file", "/etc/passwd"], 5, "open to other users"),
         (["--port", "80"], 2, "--port"),
+        (["--socket", "/" + "x" * 200], 2, "at most 107 bytes"),
         (["more"], 2, "more"),
     ],
 )

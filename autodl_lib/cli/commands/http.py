@@ -12,6 +12,7 @@ import click
 from autodl_lib.cli.command import make_command
 from autodl_lib.cli.options import Seconds, request_parameters
 from autodl_lib.cli.session import Session
+from autodl_lib.client.locate import locate
 from autodl_lib.contract.http_options import HttpOptions
 
 _DESCRIPTION = """Serve HTTP to programs on this machine or in its containers that speak HTTP, but no Unix sockets.
@@ -35,4 +36,6 @@ def commands() -> dict[str, click.Command]:
 
 def _http(session: Session, **values: Any) -> int:
     assert session.run_http is not None
+    # A path that can't be a socket's is wrong now, and not when the first one asks.
+    locate(session.socket)
     return session.run_http(HttpOptions(**values), session.connect)
