@@ -58,6 +58,12 @@ def test_bytes_that_are_no_request_are_answered_as_that_and_no_more(front: HttpF
     assert front.get("/stats").status == 200
 
 
+@pytest.mark.parametrize("lines", [["X: y"] * 100, ["X: " + "y" * 16 * 1024], ["X: " + "y" * 6000] * 3])
+def test_a_head_is_of_modest_size(front: HttpFront, lines: list[str]) -> None:
+    answered = front.raw(front.head("GET /stats HTTP/1.1", *lines))
+    assert (status_of(answered), b"bad_http" in answered) == (431, True)
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(
@@ -129,6 +135,7 @@ def test_who_sends_on_after_a_refusal_can_still_read_it(front: HttpFront) -> Non
         for _ in range(8):
             client.sendall(bytes(64 * 1024))
         assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+        assert client.recv(65536) == b"", "the end, and not that the connection was reset"
         client.sendall(bytes(64 * 1024))
 
 
