@@ -32,7 +32,7 @@ def request_from_query(request_type: type[T], query: str, given: dict[str, Any])
     values: dict[str, Any] = {}
     for name, text in _pairs(query):
         hint = hints.get(name)
-        if hint is None or typing.get_origin(hint) is typing.ClassVar or name in given:
+        if hint is None or name in given:
             raise InvalidParams(f"unknown parameter {ascii(name[:80])[1:-1]}")
         inner = _without_none(hint)
         if typing.get_origin(inner) is tuple:

@@ -239,6 +239,7 @@ def test_other_users_tasks_do_not_exist_by_http(front: HttpFront, shared: Daemon
         {"dir": "~"},
         {"dir": "~/autodl-storage-too"},
         {"dir": "~/autodl-storage/../.ssh"},
+        {"dir": "~/autodl-storage/link/../within"},
         {"dir": "~root"},
         {"dir": "~/.ssh"},
         {"dir": "//etc"},
