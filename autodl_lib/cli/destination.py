@@ -34,6 +34,13 @@ def absolute(folder: str) -> str:
         raise click.UsageError("the folder to save to must not be empty")
     if folder.startswith("~"):
         return folder
-    joined = os.path.join(os.getcwd(), folder)
+    joined = folder if folder.startswith("/") else os.path.join(_here(), folder)
     # Taking a `..` out would be wrong behind a symbolic link; that is the kernel's business.
     return joined if ".." in joined.split("/") else os.path.normpath(joined)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise click.UsageError("the current folder is gone; name another one with --dir") from None

@@ -156,6 +156,37 @@ def test_nobody_reading_the_output_is_no_error_message(home: Path, daemon: FakeD
     assert client.returncode == 141
 
 
+def test_a_current_folder_that_is_gone_matters_only_where_it_is_meant(home: Path, daemon: FakeDaemon) -> None:
+    daemon.answers["add"] = {"ids": [1]}
+
+    def add(folder: str) -> subprocess.CompletedProcess[str]:
+        (home / "gone").mkdir()
+        return subprocess.run(
+            [
+                "sh",
+                "-c",
+                'rmdir "$PWD" && exec "$@"',
+                "sh",
+                sys.executable,
+                str(ROOT / "autodl.py"),
+                "add",
+                URL,
+                folder,
+            ],
+            cwd=home / "gone",
+            env=environment(home, AUTODL_SOCKET=str(daemon.path)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    assert add("/data").stdout == "1\n"
+    done = add("here")
+    assert done.returncode == 2
+    assert done.stderr.startswith("autodl: the current folder is gone; name another one with --dir\n")
+
+
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_nobody_reading_is_noticed_also_while_nothing_happens(
     home: Path, daemon: FakeDaemon, options: tuple[str, ...]
