@@ -156,4 +156,5 @@ class Holding:
         return ControlRecord(tag=self._assign.tag, version=self.version, ranges=ranges)
 
     def _claim(self, name: str) -> Claim:
-        return Claim(name=name, on_conflict=self._assign.on_conflict, tag=self._assign.tag)
+        assign = self._assign
+        return Claim(name=name, on_conflict=assign.on_conflict, tag=assign.tag, is_exact=assign.options.if_newer)

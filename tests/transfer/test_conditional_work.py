@@ -78,6 +78,18 @@ def test_where_there_is_no_file_it_is_fetched(server: MisbehavingServer, worker:
     assert "if-modified-since" not in server.requests[0].headers
 
 
+def test_what_another_task_has_kept_of_the_file_does_not_give_it_another_name(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    url = server.serve("/f", replace(GOOD, cut_after=700_000), TINY, NOT_MODIFIED)
+    failed = end_of(worker, url, folder, IF_NEWER)
+    assert isinstance(failed, Failed)
+    assert failed.part is not None
+    assert isinstance(end_of(worker, url, folder, IF_NEWER), Finished)
+    assert (folder / "f").read_bytes() == SMALL
+    assert isinstance(end_of(worker, url, folder, IF_NEWER), Current)
+
+
 def test_an_error_leaves_the_old_file(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> None:
     path = have(folder, OTHER_SMALL, DATE_S)
     assert isinstance(end_of(worker, server.serve("/f", replace(LOGIN, status="404 Gone")), folder, IF_NEWER), Failed)

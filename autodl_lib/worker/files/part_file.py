@@ -169,11 +169,15 @@ class PartFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a task wants to save: a name, what to do when it is taken, and the tag that makes a part file its own."""
+    """What a task wants to save: a name, what to do when it is taken, and the tag that makes a part file its own.
+
+    `is_exact`: another name is for a file alone that comes meanwhile, not for another task's part file.
+    """
 
     name: str
     on_conflict: OnConflict
     tag: str
+    is_exact: bool = False
 
 
 def identity_of(status: os.stat_result) -> FileIdentity:
@@ -199,7 +203,7 @@ def claim_part(folder: Folder, claim: Claim) -> tuple[str, PartFile]:
     Raises: TaskFailed, OSError.
     """
     check_not_taken(folder, claim)
-    if claim.on_conflict is not OnConflict.RENAME:
+    if claim.on_conflict is not OnConflict.RENAME or claim.is_exact:
         return claim.name, _claim_for(folder, claim)
     for name in candidates(folder, claim.name):
         part = _claim(folder, part_name(name), claim.tag)
