@@ -98,7 +98,7 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        """Whether new work can be handed out."""
+        """Whether work can be handed out."""
         return self._link.up.is_set() and not self._closing
 
     # --- orders ---
@@ -249,7 +249,7 @@ class Pool:
     # --- inside ---
 
     async def _look_after(self) -> bool:
-        """See that workers answer, and that it comes through; return whether there is any reason to look again."""
+        """See that workers answer, and that it comes through; return whether to look again."""
         if self.leases:
             await self._link.check()
             kill_silent(self.roster.live.values())
@@ -286,14 +286,15 @@ class Pool:
         try:
             worker = await launch(self._starter, self._link, coming, self.worker_settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, the place and the task must become free again
-            why = str(error) or type(error).__name__
-            logger.error("can't start a worker: %s", why, extra={"event": "worker_start_failed"})
+            logger.error(
+                "can't start a worker: %s", str(error) or type(error).__name__, extra={"event": "worker_start_failed"}
+            )
             await asyncio.sleep(START_RETRY_S)
             del self.roster.starting[coming.key]
             self._note_empty()
             self._early.pop(coming.key, None)
-            reason = "no worker started"
-            losses = [Loss(lease=lease, blamed=False, no_account=False, reason=reason) for lease, _ in coming.work]
+            why = "no worker started"
+            losses = [Loss(lease=lease, blamed=False, no_account=False, reason=why) for lease, _ in coming.work]
             await self._listener.lost(losses)
             self._listener.changed()
             return
@@ -363,7 +364,8 @@ class Pool:
         self._background.run(self._lose(worker, was_retiring))
 
     async def _lose(self, worker: Worker, was_retiring: bool) -> None:
-        await self._link.settle()
+        if worker.leases:  # else there is nothing that it could still have to say
+            await self._link.settle()
         del self.roster.live[worker.key]
         status = await self._starter.exit_status(worker.process)
         await self._starter.end_orphans()

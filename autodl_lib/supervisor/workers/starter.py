@@ -38,6 +38,8 @@ class Starter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
         self._pids: set[int] = set()
         self._pidfd = -1
+        self._look: asyncio.Future[list[int]] | None = None
+        self._look_waits = False
         self._closing = False
         self._restarting: asyncio.Task[None] | None = None
 
@@ -119,13 +121,20 @@ class Starter:
         return await on_thread(self._thread, ask)
 
     async def end_orphans(self) -> None:
-        """End what workers have left behind them."""
+        """End what workers have left behind them; who asks while a look has not begun yet shares it."""
+        if self._look_waits and self._look is not None:
+            await asyncio.shield(self._look)
+            return
 
         def end() -> list[int]:
+            self._look_waits = False  # who asks from now on is too late for this one
             self._pids = set(filter(_exists, self._pids))
             return orphans.end_orphans(self._pids, processes.waited_for())
 
-        for pid in await on_thread(self._thread, end):
+        self._look = None
+        self._look_waits = True
+        self._look = look = on_thread(self._thread, end)
+        for pid in await asyncio.shield(look):
             logger.error("process %d was left behind by a worker and is killed", pid, extra={"event": "orphan_killed"})
 
     def stop_restarting(self) -> None:
