@@ -1,17 +1,21 @@
 """What a worker's end means for the assignments that it had.
 
-Runs as: the supervisor.  Talks to: nobody; no I/O.
+Runs as: the supervisor.  Talks to: the log.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
+from autodl_lib.contract.task import Uid
 from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.privilege.first_code import EXIT_DROP, EXIT_NO_ACCOUNT, EXIT_NO_QUEUE
 from autodl_lib.supervisor.workers.worker_handle import Lease
 
 STATUS_UNKNOWN = 255
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,12 @@ def losses_of(leases: list[Lease], status: int, *, was_retiring: bool, was_bound
         )
         for lease in leases
     ]
+
+
+def log_lost(pid: int, uid: Uid, status: int) -> None:
+    """Tell the log that a worker was lost."""
+    extra = {"event": "worker_lost", "uid": uid}
+    logger.warning("worker %d of uid %d was lost: %s", pid, uid, reason_of(status), extra=extra)
 
 
 def reason_of(status: int) -> str:

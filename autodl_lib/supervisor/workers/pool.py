@@ -35,7 +35,7 @@ from autodl_lib.supervisor.workers.hanging import Hanging
 from autodl_lib.supervisor.workers.launching import launch
 from autodl_lib.supervisor.workers.leases import Leases
 from autodl_lib.supervisor.workers.listener import Listener
-from autodl_lib.supervisor.workers.losses import Loss, losses_of, reason_of
+from autodl_lib.supervisor.workers.losses import Loss, log_lost, losses_of
 from autodl_lib.supervisor.workers.queue_link import QueueLink
 from autodl_lib.supervisor.workers.roster import Coming, Roster
 from autodl_lib.supervisor.workers.starter import Starter
@@ -375,13 +375,7 @@ class Pool:
         if leases:
             losses = losses_of(leases, status, was_retiring=was_retiring, was_bound=was_bound)
             if any(loss.blamed for loss in losses):
-                logger.warning(
-                    "worker %d of uid %d was lost: %s",
-                    worker.pid,
-                    worker.uid,
-                    reason_of(status),
-                    extra={"event": "worker_lost", "uid": worker.uid},
-                )
+                log_lost(worker.pid, worker.uid, status)
             await self._listener.lost(losses)
         self._note_empty()
         self._listener.changed()
