@@ -34,6 +34,9 @@ from autodl_lib.worker.sync_thread import SyncThread
 _COLLECT_AFTER = 20_000
 """Objects between collections of cycles: there are hardly any, and looking for them costs every small file."""
 
+_HELD_UP_S = 0.01
+"""Who answers events for so long was held up, by the disk or by other processes."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -98,7 +101,25 @@ class Worker:
         self._engine.update_watches()
         before = time.monotonic()
         ready = self._epoll.poll(self._patience_s())
-        self._engine.waited_s += time.monotonic() - before
+        woken = time.monotonic()
+        self._engine.waited_s += woken - before
+        self._answer(ready)
+        now = time.monotonic()
+        if now - woken > _HELD_UP_S:  # what came meanwhile is no fault of those whose time would be up now
+            self._engine.update_watches()
+            self._answer(self._epoll.poll(0))
+            now = time.monotonic()
+        self._engine.run_due(now)
+        while self._backlog.step(now):
+            now = time.monotonic()
+            self._engine.run_due(now)
+        self._sync.release(now, at_once=self._backlog.is_resting())
+        flush_at = self._reports.deadline_mono()
+        if flush_at is not None and (now >= flush_at or self._has_nothing_to_do()):
+            self._reports.flush()
+
+    def _answer(self, ready: list[tuple[int, int]]) -> None:
+        """Do what events ask for."""
         for fd, events in ready:
             if self._engine.owns(fd):
                 self._engine.handle(fd, events)
@@ -109,15 +130,6 @@ class Worker:
                 self._backlog.settle_all()
             elif fd == self._signal_fd:
                 self._drain_signals()
-        now = time.monotonic()
-        self._engine.run_due(now)
-        while self._backlog.step(now):
-            now = time.monotonic()
-            self._engine.run_due(now)
-        self._sync.release(now, at_once=self._backlog.is_resting())
-        flush_at = self._reports.deadline_mono()
-        if flush_at is not None and (now >= flush_at or self._has_nothing_to_do()):
-            self._reports.flush()
 
     def _patience_s(self) -> float:
         due = self._backlog.deadline_mono()

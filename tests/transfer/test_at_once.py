@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.misbehaving_server import Case, MisbehavingServer
+from support.waiting import wait_until
 from worker_harness import WorkerHarness
 
-from autodl_lib.contract.worker_messages import Finished, Grant, Halt, Halted, Order, SetRate
+from autodl_lib.contract.codec import dumps, message_to_json
+from autodl_lib.contract.task import OnConflict
+from autodl_lib.contract.worker_messages import (
+    Assign,
+    Finished,
+    Grant,
+    Halt,
+    Halted,
+    Order,
+    Ping,
+    Ready,
+    Report,
+    SetRate,
+)
+from autodl_lib.worker.main import Worker
 
 BODY = os.urandom(10_240)
 PIECES = os.urandom(100_000)
@@ -56,3 +72,67 @@ def test_a_file_of_several_pieces_is_saved_as_it_is(
         finished = worker.finish(assign)
         assert isinstance(finished, Finished)
         assert Path(finished.dest).read_bytes() == PIECES
+
+
+def test_an_answer_that_comes_while_the_worker_is_held_up_is_no_late_one(
+    server: MisbehavingServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is held up by an order, while the answer comes and all time limits pass: what waits does not go back."""
+    clock, kept = Clock(monkeypatch), Kept()
+    orders_fd, write_fd = os.pipe()
+    worker = Worker(orders_fd, kept, None)
+    url = server.serve("/f", HALF)
+
+    def hold_up() -> None:
+        server.release()
+        wait_until(lambda: server.sent_bytes >= len(BODY), "all is sent")
+        clock.now += 1
+
+    worker._backlog.obey([assignment("first", url, folder), assignment("second", url, folder)])
+    worker._backlog.step(clock.now)
+    while not server.held.acquire(blocking=False):
+        worker._turn()
+    monkeypatch.setattr(worker._backlog, "obey", lambda _: hold_up())
+    os.write(write_fd, dumps(message_to_json(Ping())))
+    while len(kept.reports) < 2:
+        worker._turn()
+    os.close(write_fd)
+    worker._leave()
+    os.close(orders_fd)
+    assert [type(report) for report in kept.reports] == [Ready, Ready]
+
+
+def assignment(lease: str, url: str, folder: Path) -> Assign:
+    return Assign(
+        lease=lease,
+        task_id=1,
+        tag="db:1",
+        url=url,
+        dir=str(folder),
+        output=None,
+        headers=(),
+        limit_rate_bps=0,
+        on_conflict=OnConflict.RENAME,
+        name=None,
+        part=None,
+        identity=None,
+    )
+
+
+class Clock:
+    """time.monotonic, which stands still until it is set forward."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+class Kept:
+    """A report queue."""
+
+    def __init__(self) -> None:
+        self.reports: list[Report] = []
+
+    def put(self, reports: list[Report]) -> None:
+        """Keep them."""
+        self.reports += reports
