@@ -109,7 +109,7 @@ def paused(files: FileServer, worker: WorkerHarness, folder: Path) -> Halted:
     """Pause a slow download in the middle; its tag is `t`."""
     (files.root / "f").write_bytes(BODY)
     assign = worker.assign(f"{files.url}/f", folder, limit_rate_bps=2_000_000, tag="t")
-    worker.await_report(Started, assign.lease)
+    worker.await_report(Started, assign.lease, such=lambda report: report.part is not None)  # not: it waits
     worker.order(Halt(lease=assign.lease, discard=False))
     halted = worker.await_end(assign.lease)
     assert isinstance(halted, Halted)
