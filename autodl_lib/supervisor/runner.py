@@ -44,6 +44,8 @@ EVERYBODY = Uid(-1)
 _DUE_BATCH = 1000
 _PLAN_EVERY_S = 0.01
 _PLAN_LEAST_OFTEN_S = 0.1
+_AT_ONCE = 64
+"""So many tasks are handed out in one turn of the loop, some milliseconds: clients' turns come in between."""
 _PLAN_SHARE = 0.1
 _PLAN_AHEAD_SHARE = 0.04
 """Of the time that planning may take in a flood of changes: the more a plan costs, the more changes it is for. Plans
@@ -74,6 +76,7 @@ class Runner:
         self.audit = AuditLog()
         self.daily_bytes = DailyBytes(store.read, users)
         self._planned: asyncio.Handle | None = None
+        self._rest: asyncio.Handle | None = None
         self._planned_mono = 0.0
         self._plan_pause_s = _PLAN_EVERY_S
         self._due = DueTimer(store, settings.retry)
@@ -109,7 +112,7 @@ class Runner:
 
     def changed(self) -> None:
         """Plan soon: something has changed. In a flood of changes, one plan is for many of them."""
-        if self._planned is None:
+        if self._planned is None and self._rest is None:
             self._planned = self._loop.call_at(self._planned_mono + self._plan_pause_s, self._plan_soon)
 
     def hold(self, uid: Uid, until: float | None) -> None:
@@ -260,6 +263,10 @@ class Runner:
         return all(isinstance(action, AssignTask) and action.worker_key in have_some for action in actions)
 
     def _carry_out(self, pool: Pool, actions: list[Action]) -> None:
+        assigned = [action for action in actions if isinstance(action, AssignTask)]
+        later = assigned[_AT_ONCE:]
+        if later:
+            actions = [action for action in actions if not isinstance(action, AssignTask)] + assigned[:_AT_ONCE]
         wanted = [action.task_id for action in actions if isinstance(action, AssignTask | SpawnWorker)]
         specs = self._store.read.specs(wanted) if wanted else {}
         short: dict[str, int] = {}
@@ -283,7 +290,33 @@ class Runner:
                 case _:
                     assert_never(action)
         pool.share(short)
-        if goes_on:
+        if later:
+            self._rest = self._loop.call_soon(self._carry_on, pool, later, short)
+        elif goes_on:
+            self.changed()
+
+    def _carry_on(self, pool: Pool, actions: list[AssignTask], short: dict[str, int]) -> None:
+        """Hand out more of what was planned, after others have had their turn: where it is still right to."""
+        self._rest = None
+        ids = [action.task_id for action in actions[:_AT_ONCE]] if pool.ready else []
+        specs = self._store.read.specs(ids)
+        states = self._store.read.states(ids)
+        leased = pool.leases.tasks()
+        now = time.time()
+        may_run = {uid: self._may_run(pool, uid, now) for uid in {spec.uid for spec in specs.values()}}
+        for action in actions[: len(ids)]:
+            spec = specs.get(action.task_id)
+            if spec is None or spec.id in leased or states.get(spec.id) is not TaskState.ENQUEUED:
+                continue
+            if may_run[spec.uid] and pool.roster.is_useful(action.worker_key):
+                if action.begins_turn:
+                    self._count_turn(spec)
+                pool.assign(action.worker_key, spec, begins_turn=action.begins_turn)
+        pool.share(short)
+        self._planned_mono = self._loop.time()
+        if actions[_AT_ONCE:] and ids:
+            self._rest = self._loop.call_soon(self._carry_on, pool, actions[_AT_ONCE:], short)
+        else:
             self.changed()
 
     def _may_run(self, pool: Pool, uid: Uid, now: float) -> bool:
