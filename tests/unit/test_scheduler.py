@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.supervisor.scheduling.board import MOST_FREED
+from autodl_lib.supervisor.scheduling.board import most_freed
 from autodl_lib.supervisor.scheduling.picture import (
     Action,
     AssignTask,
@@ -123,10 +123,10 @@ def test_a_plan_breaks_no_limit(snapshot: Snapshot) -> None:
     busy_before = sum(1 for worker in snapshot.workers if worker.load)
     assert sum(busy_of.values()) <= max(snapshot.slots, busy_before), "never more busy workers than slots"
     if spawned:
-        most_freed = min(snapshot.slots, MOST_FREED)
-        staying = len(workers) - len(retired) + spawned + snapshot.leaving - min(snapshot.freed, most_freed)
+        most = most_freed(snapshot.slots)
+        staying = len(workers) - len(retired) + spawned + snapshot.leaving - min(snapshot.freed, most)
         assert staying <= snapshot.slots, "never more workers than slots but those that leave with nothing to do"
-        assert len(workers) + snapshot.leaving + spawned <= snapshot.slots + most_freed, "and of these only some"
+        assert len(workers) + snapshot.leaving + spawned <= snapshot.slots + most, "and of these only some"
     for uid, user in queues.items():
         before = sum(1 for worker in snapshot.workers if worker.load and worker.uid == uid)
         assert busy_of[uid] <= max(user.running_limit, before), "never more than the user's limit"
@@ -155,10 +155,15 @@ def test_no_slot_stays_free_while_somebody_could_use_it(snapshot: Snapshot) -> N
         if any(snapshot.host_room.get(host, HOST_LIMIT) > 0 for _, host, _ in user.waiting)
         and busy[user.uid] < user.running_limit
     ]
-    places = snapshot.slots - len(snapshot.workers) - snapshot.leaving + min(snapshot.freed, snapshot.slots, MOST_FREED)
+    places = snapshot.slots - len(snapshot.workers) - snapshot.leaving + min(snapshot.freed, most_freed(snapshot.slots))
     nothing_to_retire = all(worker.load for worker in snapshot.workers)
     # A worker that is leaving makes the place that is waited for.
     assert not able or (places <= 0 and (nothing_to_retire or snapshot.leaving))
+
+
+def strangers(count: int) -> tuple[WorkerView, ...]:
+    """Return workers of somebody else, at work."""
+    return tuple(WorkerView(key=f"of 9, {n}", uid=Uid(9), load=1, room=1) for n in range(count))
 
 
 def idle_pool(slots: int, users: list[UserQueue]) -> Snapshot:
@@ -194,14 +199,21 @@ def test_an_idle_worker_of_the_owner_is_used_before_a_new_one_is_made() -> None:
 
 
 def test_an_idle_worker_makes_way_for_another_user_s_at_once() -> None:
+    workers = tuple(WorkerView(key=f"w{n}", uid=Uid(1), load=n, room=1) for n in range(4))
+    actions = plan(Snapshot(slots=4, workers=workers, leaving=0, users=(queue(2, 1),)))
+    assert actions == [RetireWorker(worker_key="w0"), SpawnWorker(uid=Uid(2), task_id=TaskId(2000))]
+
+
+def test_of_few_slots_there_is_never_a_process_more() -> None:
     worker = WorkerView(key="w", uid=Uid(1), load=0, room=1)
-    actions = plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(queue(2, 1),)))
-    assert actions == [RetireWorker(worker_key="w"), SpawnWorker(uid=Uid(2), task_id=TaskId(2000))]
+    assert plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(queue(2, 1),))) == [RetireWorker(worker_key="w")]
+    assert plan(Snapshot(slots=1, workers=(), leaving=1, freed=1, users=(queue(2, 1),))) == []
 
 
 def test_a_worker_that_is_leaving_keeps_its_place_while_it_has_anything_to_do() -> None:
     def with_leaving(freed: int) -> list[Action]:
-        return plan(Snapshot(slots=1, workers=(), leaving=1, freed=freed, users=(queue(1, 1),)))
+        workers = tuple(WorkerView(key=f"w{n}", uid=Uid(2), load=1, room=1) for n in range(3))
+        return plan(Snapshot(slots=4, workers=workers, leaving=1, freed=freed, users=(queue(1, 1),)))
 
     assert with_leaving(freed=0) == []
     assert with_leaving(freed=1) == [SpawnWorker(uid=Uid(1), task_id=TaskId(1000))]
@@ -210,9 +222,7 @@ def test_a_worker_that_is_leaving_keeps_its_place_while_it_has_anything_to_do() 
 def test_no_place_is_handed_over_where_many_workers_are_on_their_way_out() -> None:
     idle = WorkerView(key="w", uid=Uid(1), load=0, room=1)
     busy = tuple(WorkerView(key=f"b{n}", uid=Uid(1), load=1, room=1) for n in range(19))
-    actions = plan(
-        Snapshot(slots=20, workers=(idle, *busy), leaving=MOST_FREED, freed=MOST_FREED, users=(queue(2, 1),))
-    )
+    actions = plan(Snapshot(slots=20, workers=(idle, *busy), leaving=5, freed=5, users=(queue(2, 1),)))
     assert actions == [RetireWorker(worker_key="w")], "its place is free when one of them has left"
 
 
@@ -228,7 +238,8 @@ def test_while_a_user_has_nothing_at_all_others_are_handed_ahead_what_fits_into_
 def test_a_slot_goes_on_with_a_user_s_short_tasks_until_their_turn_is_over() -> None:
     def with_idle(turn_room: int) -> list[Action]:
         worker = WorkerView(key="w", uid=Uid(1), load=0, room=3, turn_room=turn_room)
-        return plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(queue(1, 10, served=5), queue(2, 1))))
+        users = (queue(1, 10, served=5), queue(2, 1))
+        return plan(Snapshot(slots=4, workers=(worker, *strangers(3)), leaving=0, users=users))
 
     assert with_idle(turn_room=2) == [
         AssignTask(worker_key="w", task_id=TaskId(1000)),
@@ -240,7 +251,7 @@ def test_a_slot_goes_on_with_a_user_s_short_tasks_until_their_turn_is_over() -> 
 def test_a_turn_that_is_not_over_is_nobody_s_who_has_nothing_to_run_there() -> None:
     worker = WorkerView(key="w", uid=Uid(1), load=0, room=3, turn_room=2, folder="/x")
     for users in ([queue(2, 1)], [queue(1, 10, served=5), queue(2, 1)]):
-        actions = plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=tuple(users)))
+        actions = plan(Snapshot(slots=4, workers=(worker, *strangers(3)), leaving=0, users=tuple(users)))
         assert actions == [RetireWorker(worker_key="w"), SpawnWorker(uid=Uid(2), task_id=TaskId(2000))]
 
 
@@ -248,7 +259,7 @@ def test_a_turn_ends_at_the_limits_of_its_user() -> None:
     idle = WorkerView(key="w", uid=Uid(1), load=0, room=3, turn_room=2)
     busy = WorkerView(key="b", uid=Uid(1), load=1, room=1)
     user = UserQueue(uid=Uid(1), waiting=tasks(1, 5), served=0, running_limit=1)
-    actions = plan(Snapshot(slots=2, workers=(idle, busy), leaving=0, users=(user, queue(2, 1))))
+    actions = plan(Snapshot(slots=4, workers=(idle, busy, *strangers(2)), leaving=0, users=(user, queue(2, 1))))
     assert actions == [RetireWorker(worker_key="w"), SpawnWorker(uid=Uid(2), task_id=TaskId(2000))]
 
 
@@ -395,13 +406,12 @@ def test_each_place_that_is_made_for_a_user_is_kept_for_them() -> None:
         RetireWorker(worker_key="w1"),
         SpawnWorker(uid=Uid(2), task_id=TaskId(2000)),
         RetireWorker(worker_key="w0"),
-        SpawnWorker(uid=Uid(2), task_id=TaskId(2001)),
-    ]
+    ], "the second place is free when its worker has left"
 
 
 def test_each_place_that_will_become_free_for_a_user_is_kept_for_them() -> None:
     workers = tuple(WorkerView(key=f"w{n}", uid=Uid(1), load=n // 2, room=1) for n in range(4))
-    many = MOST_FREED
+    many = most_freed(4)
     actions = plan(Snapshot(slots=4, workers=workers, leaving=many, freed=many, users=(queue(1, 9), queue(2, 9))))
     assert sorted(actions, key=str) == [RetireWorker(worker_key="w0"), RetireWorker(worker_key="w1")]
 
@@ -454,7 +464,8 @@ def test_a_task_goes_to_the_worker_of_its_folder_alone() -> None:
 def test_an_idle_worker_of_another_folder_makes_way_best_one_that_has_nothing_to_come() -> None:
     idle = tuple(WorkerView(key=folder, uid=Uid(1), load=0, room=1, folder=folder) for folder in ("/y", "/old"))
     user = UserQueue(uid=Uid(1), waiting=two_folders(2).waiting, served=0, running_limit=1)
-    assert plan(Snapshot(slots=2, workers=idle, leaving=0, users=(user,))) == [
+    assert plan(Snapshot(slots=2, workers=idle, leaving=0, users=(user,))) == [RetireWorker(worker_key="/old")]
+    assert plan(Snapshot(slots=4, workers=(*idle, *strangers(2)), leaving=0, users=(user,))) == [
         RetireWorker(worker_key="/old"),
         SpawnWorker(uid=Uid(1), task_id=TaskId(0)),
     ]
@@ -490,7 +501,7 @@ def test_a_worker_that_was_just_started_is_worth_its_start_before_it_makes_way()
 def test_an_idle_worker_that_was_just_started_goes_on_in_its_folder_before_it_makes_way() -> None:
     def with_idle(*, is_fresh: bool) -> Snapshot:
         worker = WorkerView(key="a", uid=Uid(1), load=0, room=1, folder="/y", is_fresh=is_fresh)
-        return Snapshot(slots=1, workers=(worker,), leaving=0, users=(two_folders(8),))
+        return Snapshot(slots=4, workers=(worker, *strangers(3)), leaving=0, users=(two_folders(8),))
 
     assert plan(with_idle(is_fresh=True)) == [AssignTask(worker_key="a", task_id=TaskId(1), begins_turn=True)]
     assert plan(with_idle(is_fresh=False)) == [
@@ -503,7 +514,7 @@ def test_another_user_waits_for_no_worker_s_worth() -> None:
     worker = WorkerView(key="a", uid=Uid(1), load=0, room=1, folder="/y", is_fresh=True)
     other = UserQueue(uid=Uid(2), waiting=tasks(2, 1), served=0, running_limit=9)
     user = UserQueue(uid=Uid(1), waiting=two_folders(8).waiting, served=1, running_limit=9)
-    assert plan(Snapshot(slots=1, workers=(worker,), leaving=0, users=(user, other))) == [
+    assert plan(Snapshot(slots=4, workers=(worker, *strangers(3)), leaving=0, users=(user, other))) == [
         RetireWorker(worker_key="a"),
         SpawnWorker(uid=Uid(2), task_id=TaskId(2000)),
     ]

@@ -1,8 +1,8 @@
 """The board on which a plan is made: what is free, who has what, and what has been decided so far.
 
 Runs as: the supervisor.  Talks to: nobody; no I/O.
-Invariants: a worker that leaves keeps its place as long as it has anything to do, and then as well where MOST_FREED
-others are on their way out: so there are never more processes than slots and MOST_FREED.
+Invariants: a worker that leaves keeps its place as long as it has anything to do, and then as well where enough others
+(`most_freed`) are on their way out: there are never more processes than slots and these, and of few slots, none more.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from autodl_lib.contract.task import Uid
 from autodl_lib.supervisor.scheduling.line import Head, Line
 from autodl_lib.supervisor.scheduling.picture import Action, Snapshot, WorkerView
 
-MOST_FREED = 8
-"""So many workers may be on their way out, with nothing left to do, whose places others have already."""
+_MOST_FREED = 8
+_SLOTS_FOR_ONE_FREED = 4
 
 Place = tuple[Uid, str]
 """A user and a folder: what workers are for."""
@@ -109,16 +109,21 @@ class Board:
         return []
 
 
+def most_freed(slots: int) -> int:
+    """Return how many workers may be on their way out, with nothing left to do, whose places others have already."""
+    return min(slots // _SLOTS_FOR_ONE_FREED, _MOST_FREED)
+
+
 def set_up(snapshot: Snapshot) -> Board:
     """Return the board as it is before anything is decided."""
-    most_freed = min(snapshot.slots, MOST_FREED)
-    leaving = snapshot.leaving - min(snapshot.freed, most_freed)
+    freed = most_freed(snapshot.slots)
+    leaving = snapshot.leaving - min(snapshot.freed, freed)
     places = snapshot.slots - len(snapshot.workers) - leaving
     board = Board(
         snapshot=snapshot,
         free=snapshot.slots - sum(1 for worker in snapshot.workers if worker.load),
         places=places,
-        overlap=max(0, most_freed - snapshot.freed),
+        overlap=max(0, freed - snapshot.freed),
         promised=max(0, snapshot.slots - len(snapshot.workers)) - max(0, places),
         room=dict(snapshot.host_room),
     )

@@ -160,9 +160,10 @@ def _see_to_place(board: Board, lines: dict[Uid, Line], uid: Uid) -> bool:
         board.promised -= 1  # a worker is on its way out: its place is the one to wait for
         return True
     workers = board.find_dispensable(lines, uid)
-    if workers:
-        board.actions.append(RetireWorker(worker_key=workers.pop().key))
-    return bool(workers)
+    if not workers:
+        return False
+    board.actions.append(RetireWorker(worker_key=workers.pop().key))
+    return True
 
 
 def _start_elsewhere(board: Board, lines: dict[Uid, Line], uid: Uid) -> bool:
