@@ -22,9 +22,9 @@ from autodl_lib.supervisor.scheduling.user_limits import UserLimits
 from autodl_lib.supervisor.workers.pool import Pool
 from autodl_lib.supervisor.workers.worker_handle import MAX_ROOM
 
-AHEAD_AT_ONCE = 150
+AHEAD_AT_ONCE = 256
 """So many tasks of a user are handed out ahead in one plan, some milliseconds; the next one goes on."""
-_AHEAD_OF_A_USER = 600
+_AHEAD_OF_A_USER = 1500
 _FOR_OTHER_FOLDERS = 2000
 """So many tasks more of a user are looked at where the first ones are of folders without a worker."""
 

@@ -43,7 +43,7 @@ EVERYBODY = Uid(-1)
 
 _DUE_BATCH = 1000
 _PLAN_EVERY_S = 0.01
-_PLAN_LEAST_OFTEN_S = 0.1
+_PLAN_LEAST_OFTEN_S = 0.05
 _AT_ONCE = 64
 """So many tasks are handed out in one turn of the loop, some milliseconds: clients' turns come in between."""
 _PLAN_SHARE = 0.1

@@ -31,8 +31,9 @@ OUTBOX_LIMIT_BYTES = 8 * 1024 * 1024
 MAX_REPORTS_PER_LEASE = 200
 PROGRESS_PER_S = 10
 PROGRESS_BURST = 200
-MAX_ROOM = 256
+MAX_ROOM = 512
 QUICK_PACE_S = 0.01
+_LEAST_PACE_S = 0.0005
 FRESH_S = 1.0
 """For so long, a new worker does not make way for one in another folder: its start is to be worth it."""
 
@@ -250,7 +251,7 @@ class Worker:
         is_first = not self._has_pace and self.pace_s == UNKNOWN_PACE_S
         self._has_pace = True
         weight = 1.0 if is_first else 0.3
-        self.pace_s = max(0.001, (1 - weight) * min(self.pace_s, UNKNOWN_PACE_S) + weight * elapsed_s)
+        self.pace_s = max(_LEAST_PACE_S, (1 - weight) * min(self.pace_s, UNKNOWN_PACE_S) + weight * elapsed_s)
 
     def send(self, *orders: Order) -> None:
         """Write orders to the pipe at the end of this turn of the loop; a dead worker's pipe swallows them."""
