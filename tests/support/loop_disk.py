@@ -56,13 +56,20 @@ def loop_disk(image: Path, folder: Path, size_bytes: int = 16 * 1024 * 1024) -> 
         file.truncate(size_bytes)
     _run("mkfs.ext4", "-q", "-F", str(image))
     folder.mkdir(exist_ok=True)
+    # A machine that another test boots meanwhile has a copy of each mount, which keeps it in use until that machine ends.
+    # Below a shared one, what is unmounted here is unmounted there.
+    _run("mount", "--bind", str(folder), str(folder))
+    _run("mount", "--make-shared", str(folder))
     disk = LoopDisk(image, folder)
-    disk.mount()
     try:
-        yield disk
+        disk.mount()
+        try:
+            yield disk
+        finally:
+            disk.thaw()
+            disk.unmount()
     finally:
-        disk.thaw()
-        disk.unmount()
+        _run("umount", "--lazy", str(folder))
 
 
 def _loops_of(image: Path) -> str:
