@@ -56,7 +56,7 @@ def loop_disk(image: Path, folder: Path, size_bytes: int = 16 * 1024 * 1024) -> 
         file.truncate(size_bytes)
     _run("mkfs.ext4", "-q", "-F", str(image))
     folder.mkdir(exist_ok=True)
-    # A machine that another test boots meanwhile has a copy of each mount, which keeps it in use until that machine ends.
+    # A machine that another test boots meanwhile has a copy of each mount, and keeps it in use until it ends.
     # Below a shared one, what is unmounted here is unmounted there.
     _run("mount", "--bind", str(folder), str(folder))
     _run("mount", "--make-shared", str(folder))
