@@ -1,6 +1,6 @@
-"""What all commands have in common: the options --socket and --json, and a request to fill.
+"""What all commands have in common: the options --socket, --json and --version, and a request to fill.
 
-Runs as: the caller.  Talks to: nobody; no I/O.
+Runs as: the caller.  Talks to: stdout, for --version.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from autodl_lib import __version__
 from autodl_lib.cli.options import make_request, request_parameters
 from autodl_lib.cli.session import Session
 
@@ -49,6 +50,14 @@ def common_parameters() -> list[click.Parameter]:
             help="the daemon's socket [else $AUTODL_SOCKET, /run/autodl/autodl.sock, a private daemon's]",
         ),
         click.Option(["--json"], is_flag=True, expose_value=False, callback=_keep_json, help="print one JSON document"),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="print the version",
+        ),
     ]
 
 
@@ -61,7 +70,10 @@ def make_command(
         # A command may run for days and list a million tasks; what is loaded by now needs no look.
         gc.freeze()
         gc.enable()
-        return run(click.get_current_context().find_object(Session), **values)
+        session = click.get_current_context().find_object(Session)
+        if session is not None and session.loaded is not None:
+            session.loaded()
+        return run(session, **values)
 
     return Command(
         name,
@@ -102,3 +114,9 @@ def _keep_socket(context: click.Context, _: click.Parameter, value: str | None) 
 def _keep_json(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         context.find_object(Session).json = True  # type: ignore[union-attr]
+
+
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"autodl {__version__}")
+        context.exit()

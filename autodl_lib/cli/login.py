@@ -6,10 +6,10 @@ Runs as: the caller.  Talks to: the terminal, the file or stdin.
 from __future__ import annotations
 
 import os
-import sys
 
 import click
 
+from autodl_lib.cli.session import stdin_bytes
 from autodl_lib.cli.text import clean
 
 _MAX_BYTES = 16384
@@ -38,7 +38,7 @@ def read_password(source: str) -> str:
     shown = "stdin" if source == "-" else clean(source)
     try:
         if source == "-":
-            line = sys.stdin.buffer.readline(_MAX_BYTES)
+            line = stdin_bytes().readline(_MAX_BYTES)
         else:
             with open(os.path.expanduser(source), "rb") as file:
                 line = file.readline(_MAX_BYTES)

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from autodl_lib import __version__
 from autodl_lib.cli.command import common_parameters
 from autodl_lib.cli.command_table import COMMANDS, short_help
-from autodl_lib.cli.session import RunDaemon, Session, complain
+from autodl_lib.cli.session import Output, OutputError, RunDaemon, Session, complain, name_errors_of_stdout
 from autodl_lib.cli.text import clean
 from autodl_lib.contract.errors import AutodlError
 
@@ -29,16 +29,29 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+_SENTENCE = re.compile("[A-Z][a-z]+ ")
+"""How click's own messages begin; one of ours may begin with a file's name."""
 
 
-def run(arguments: Sequence[str], *, entry: str, run_daemon: RunDaemon, run_http: RunHttp | None = None) -> int:
-    """Run one command line and return its exit status; `entry` is the path of autodl.py."""
+def run(
+    arguments: Sequence[str],
+    *,
+    entry: str,
+    run_daemon: RunDaemon,
+    run_http: RunHttp | None = None,
+    loaded: Callable[[], None] | None = None,
+) -> int:
+    """Run one command line and return its exit status; `entry` is the path of autodl.py.
+
+    `loaded` is called when the command's own work begins.
+    """
     _fill_gaps()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    name_errors_of_stdout()
     group = CommandGroup()
-    session = Session(entry=entry, run_daemon=run_daemon, run_http=run_http)
+    session = Session(entry=entry, run_daemon=run_daemon, run_http=run_http, loaded=loaded)
     try:
         if "_AUTODL_COMPLETE" in os.environ:
             from autodl_lib.cli.completion import complete
@@ -65,17 +78,9 @@ class CommandGroup(click.Group):
     """All commands by name, each imported when it is asked for."""
 
     def __init__(self) -> None:
-        version = click.Option(
-            ["--version"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_show_version,
-            help="print the version",
-        )
         super().__init__(
             "autodl",
-            params=[*common_parameters(), version],
+            params=common_parameters(),
             callback=lambda: None,
             invoke_without_command=True,
             help="Download files in the background: queue them, watch them, come back later.",
@@ -146,6 +151,9 @@ def _explain(error: BaseException) -> int:
             return INTERRUPTED
         case BrokenPipeError():
             return BROKEN_PIPE
+        case OutputError():
+            complain(str(error))
+            return 1
         case AutodlError():
             complain(_clean_lines(str(error)))
             return error.exit_status
@@ -170,9 +178,11 @@ def _explain(error: BaseException) -> int:
 
 def _usage(error: click.UsageError) -> str:
     message = error.format_message()
-    message = clean(message[:1].lower() + message[1:]).rstrip(".")
+    if _SENTENCE.match(message):
+        message = message[0].lower() + message[1:]
+    message = clean(message).rstrip(".")
     path = error.ctx.command_path if error.ctx is not None else "autodl"
-    return f"{message}\nTry '{path} --help'."
+    return f"{message}\nautodl: try '{path} --help'"
 
 
 def _clean_lines(text: str) -> str:
@@ -198,9 +208,5 @@ def _silence_stdout() -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.close(null)
-
-
-def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        click.echo(f"autodl {__version__}")
-        context.exit()
+        if isinstance(sys.stdout, Output):
+            sys.stdout.lost = None

@@ -54,7 +54,7 @@ def transfer_options() -> str:
 
 
 def general_options() -> str:
-    """Return the options that every command takes, and those of `autodl` alone."""
+    """Return the options that every command takes, and `autodl` without one."""
     options = [option for option in CommandGroup().params if isinstance(option, click.Option)]
     entries = [option_entry(option) for option in options]
     entries.append(item(f"{bold('-h')}, {bold('--help')}", "Say what the command does and which options it takes."))

@@ -5,7 +5,6 @@ Runs as: the caller.  Talks to: the files or stdin, stderr.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ import click
 
 from autodl_lib.cli.metalink import MetalinkFile, parse_metalink
 from autodl_lib.cli.metalink_reader import MAX_METALINK_BYTES, BadMetalink
-from autodl_lib.cli.session import complain
+from autodl_lib.cli.session import complain, stdin_bytes
 from autodl_lib.cli.text import clean
 from autodl_lib.cli.variation import Variation
 from autodl_lib.contract.requests.adding import Add
@@ -61,7 +60,7 @@ def request_for(file: MetalinkFile, variation: Variation) -> Add:
 def _content(source: str, shown: str) -> bytes:
     try:
         if source == "-":
-            return sys.stdin.buffer.read(MAX_METALINK_BYTES + 1)
+            return stdin_bytes().read(MAX_METALINK_BYTES + 1)
         with open(source, "rb") as file:
             return file.read(MAX_METALINK_BYTES + 1)
     except OSError as error:

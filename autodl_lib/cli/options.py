@@ -12,6 +12,7 @@ import dataclasses
 import math
 import os
 import re
+import stat
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,10 @@ class Seconds(click.FloatRange):
 
 
 class FilePath(click.ParamType):  # type: ignore[type-arg]
-    """A file of the caller's, made absolute from the current folder; one that can't be read is named at once."""
+    """A file of the caller's, made absolute from the current folder; one that can't be read is named at once.
+
+    So is what can be read once only, such as a pipe: a worker reads it later, and again after a failure.
+    """
 
     name = "file"
 
@@ -79,10 +83,13 @@ class FilePath(click.ParamType):  # type: ignore[type-arg]
             self.fail("the name of the file must not be empty", param, ctx)
         path = absolute(os.path.expanduser(text))
         try:
-            with open(path, "rb"):
-                return path
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         except OSError as error:
             self.fail(f"can't read {text}: {error.strerror}", param, ctx)
+        if not is_regular:
+            self.fail(f"{text} is a pipe or a device: save what it has in a file, and name that", param, ctx)
+        return path
 
 
 class GroupedOption(click.Option):

@@ -8,12 +8,12 @@ Known limits: the whole list is in memory before it is sent.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
+from autodl_lib.cli.session import stdin_bytes
 from autodl_lib.cli.text import clean
 from autodl_lib.contract.codec import MAX_LINE_BYTES
 from autodl_lib.contract.errors import BadUrl
@@ -119,7 +119,7 @@ def _is_metalink(argument: str) -> bool:
 def _lines(source: str, shown: str) -> list[bytes]:
     try:
         if source == "-":
-            return sys.stdin.buffer.readlines()
+            return stdin_bytes().readlines()
         with open(source, "rb") as file:
             return file.readlines()
     except OSError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -95,21 +96,25 @@ class Connection:
 
         Raises: the error that the daemon answered with, ConnectionLost, TimedOut, ProtocolMismatch.
         """
-        [result] = self.call_all([request])
-        return result
+        [answer] = self.call_all([request])
+        if isinstance(answer, AutodlError):
+            raise answer
+        return answer
 
-    def call_all(self, requests: Iterable[Request]) -> Iterator[dict[str, Any]]:
-        """Send requests, a few ahead of their answers, and yield the results in order.
+    def call_all(self, requests: Iterable[Request]) -> Iterator[dict[str, Any] | AutodlError]:
+        """Send requests, a few ahead of their answers, and yield in order the results, or the errors that refuse them.
 
-        Raises: what `call` raises, for the first request that fails; later ones may have been done.
+        Before a request is asked for, what was answered is yielded, so `requests` may end because of it.
+        Raises: ConnectionLost, TimedOut, ProtocolMismatch, what the daemon says of the connection; what has not been
+        answered then may have been done.
         """
-        waiting: list[int] = []
+        waiting: deque[int | InvalidParams] = deque()
         for request in requests:
+            waiting.append(self._send_or_refuse(request))
             if len(waiting) == PIPELINED:
-                yield self._result_of(waiting.pop(0))
-            waiting.append(self._send(request))
-        for rpc_id in waiting:
-            yield self._result_of(rpc_id)
+                yield self._answer_to(waiting.popleft())
+        while waiting:
+            yield self._answer_to(waiting.popleft())
 
     def watch(self, request: Watch) -> TaskStream:
         """Begin to stream tasks; the connection serves nothing else from then on."""
@@ -136,11 +141,9 @@ class Connection:
 
         Raises: the error that it carries instead, ProtocolMismatch.
         """
-        error = document.get("error")
-        if isinstance(error, dict) and document.get("id") in (rpc_id, None):
-            data = error.get("data")
-            code = data.get("code") if isinstance(data, dict) else None
-            raise error_from_code(str(code), str(error.get("message", "the daemon gave no reason")))
+        error = _error_in(document)
+        if error is not None and document.get("id") in (rpc_id, None):
+            raise error
         result = document.get("result")
         if document.get("id") != rpc_id or not isinstance(result, dict):
             raise self._mismatch()
@@ -162,6 +165,9 @@ class Connection:
                 f" {params.get('protocol')!s:.40}, this program speaks {PROTOCOL_VERSION}:"
                 " install the same version of both"
             )
+        if b"\n" in self._buffer:
+            # Refused for who the caller is: that comes right behind the greeting, before anything is asked.
+            self.result_in(self.read_document(0) or {}, 0)
 
     def _send(self, request: Request) -> int:
         self._last_id += 1
@@ -178,11 +184,22 @@ class Connection:
             pass
         return self._last_id
 
-    def _result_of(self, rpc_id: int) -> dict[str, Any]:
+    def _send_or_refuse(self, request: Request) -> int | InvalidParams:
+        """Send a request; one that is too long is refused here, when its turn to be answered has come."""
+        try:
+            return self._send(request)
+        except InvalidParams as error:
+            return error
+
+    def _answer_to(self, sent: int | InvalidParams) -> dict[str, Any] | AutodlError:
+        if isinstance(sent, InvalidParams):
+            return sent
         document = self.read_document(REPLY_TIMEOUT_S)
         if document is None:
             raise TimedOut(f"the daemon on {self.path} has not answered for {REPLY_TIMEOUT_S:g} s")
-        return self.result_in(document, rpc_id)
+        refusal = _error_in(document)
+        # Without an id it is about the connection, and no answer to anything.
+        return refusal if refusal is not None and document.get("id") == sent else self.result_in(document, sent)
 
     def _read_line(self, timeout_s: float) -> bytes | None:
         deadline = time.monotonic() + timeout_s
@@ -253,6 +270,15 @@ class TaskStream:
         if self.watching is not None:
             raise ProtocolMismatch("the daemon answered `watch` twice")
         return decoded(Watching, self._connection.result_in(document, self._rpc_id))
+
+
+def _error_in(document: dict[str, Any]) -> AutodlError | None:
+    error = document.get("error")
+    if not isinstance(error, dict):
+        return None
+    data = error.get("data")
+    code = data.get("code") if isinstance(data, dict) else None
+    return error_from_code(str(code), str(error.get("message", "the daemon gave no reason")))
 
 
 def _connect(path: str) -> socket.socket:

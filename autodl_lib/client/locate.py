@@ -8,6 +8,7 @@ else is refused, never repaired. $XDG_RUNTIME_DIR of another user (as `su` leave
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from enum import StrEnum
@@ -159,4 +160,5 @@ def _make_with_parents(folder: str) -> None:
         return
     except FileNotFoundError:
         _make_with_parents(os.path.dirname(folder))
-        _make_with_parents(folder)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)

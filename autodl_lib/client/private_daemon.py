@@ -18,12 +18,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from autodl_lib.client.connection import Connection, ConnectionLost, NobodyListens
-from autodl_lib.client.locate import PrivateFolders, make_private
+from autodl_lib.client.locate import PrivateFolders, check_private, make_private
 from autodl_lib.contract.errors import NoDaemon, NotAllowed
 
 START_TIMEOUT_S = 20.0
 ENDING_TIMEOUT_S = 10.0
 """How long a daemon that hangs up may take to end before that counts as a failure."""
+
+_LOCK = "daemon.lock"
+"""In the state folder; its first line is the socket of the daemon that holds it."""
 
 _LOG_LINES = 5
 _LOG_BYTES = 8192
@@ -59,6 +62,8 @@ def _locked(path: str) -> Iterator[None]:
 
 def _start(folders: PrivateFolders, entry: str) -> Connection:
     running = _connect_unless_ending(folders.socket)
+    if running is None and (elsewhere := _socket_of_another(folders.state_dir)) is not None:
+        running = _connect_unless_ending(elsewhere)
     if running is not None:
         return running
     log_path = os.path.join(folders.state_dir, "daemon.log")
@@ -88,6 +93,30 @@ def _start(folders: PrivateFolders, entry: str) -> Connection:
     # Popen would complain about a child that is still running; this one is meant to be.
     daemon.returncode = 0
     return Connection(folders.socket)
+
+
+def _socket_of_another(state_dir: str) -> str | None:
+    """Return where the daemon that has the queue listens: it was started where $XDG_RUNTIME_DIR was another.
+
+    None where that folder is not the caller's alone: whoever has made it anew since could listen there.
+    """
+    try:
+        lock = os.open(os.path.join(state_dir, _LOCK), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        socket = os.fsdecode(os.pread(lock, 4096, 0)).partition("\n")[0]
+    else:
+        return None
+    finally:
+        os.close(lock)
+    try:
+        check_private(os.path.dirname(socket))
+    except (NotAllowed, OSError):
+        return None
+    return socket
 
 
 def _connect_unless_ending(path: str) -> Connection | None:

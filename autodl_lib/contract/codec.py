@@ -15,10 +15,13 @@ import typing
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import cache
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from autodl_lib.contract.errors import InvalidParams, ParseError
 from autodl_lib.contract.fields import Param, param_of
+
+if TYPE_CHECKING:
+    from autodl_lib.contract.compiled import Decode, Encode
 
 PROTOCOL_VERSION = 1
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -81,6 +84,9 @@ def decode_message(kinds: Mapping[str, type[T]], document: Any) -> T:
 
 def message_to_json(message: Any) -> dict[str, Any]:
     """Turn an order or a report into the JSON object that decode_message reads; defaults are left out."""
+    encode = _ENCODERS.get(type(message))
+    if encode is not None:
+        return encode(message)
     document: dict[str, Any] = {"type": message.type}
     for name, default in _field_defaults(typing.cast(Any, type(message))):
         item = getattr(message, name)
@@ -101,6 +107,14 @@ def decode_fields(cls: type[T], document: Any, *, context: str = "") -> T:
 
 def _filled(cls: type[T], document: Mapping[str, Any], context: str, strange: int) -> T:
     """Build a dataclass from an object that has at most `strange` members that are no fields."""
+    decode_all = _DECODERS.get(cls)
+    if decode_all is not None:
+        made: T = decode_all(document, context, strange)
+        return made
+    return _filled_slowly(cls, document, context, strange)
+
+
+def _filled_slowly(cls: type[T], document: Mapping[str, Any], context: str, strange: int) -> T:
     made = cls.__new__(cls)
     for name, decode, fill, default in _slots(typing.cast(Any, cls)):
         if name in document:
@@ -127,7 +141,11 @@ def _refuse_names(cls: type[Any], document: Mapping[str, Any], context: str) -> 
 
 
 def prepare(cls: Any) -> None:
-    """Work out now what decoding and encoding a dataclass takes, and of what it has in it."""
+    """Work out now what decoding and encoding a dataclass takes, and of what it has in it: there will be many."""
+    from autodl_lib.contract.compiled import compile_decode, compile_encode, compile_init
+
+    if cls in _DECODERS:
+        return
     field_names(cls)
     _field_defaults(cls)
     _slots(cls)
@@ -135,6 +153,21 @@ def prepare(cls: Any) -> None:
         for part in (hint, *typing.get_args(hint)):
             if isinstance(part, type) and dataclasses.is_dataclass(part):
                 prepare(part)
+    cls.__init__ = compile_init(cls)
+    if hasattr(cls, "type"):
+        _ENCODERS[cls] = compile_encode(cls, to_json)
+    _DECODERS[cls] = compile_decode(cls, _field_alone, _refuse_names)
+
+
+def _field_alone(cls: type[Any], document: Mapping[str, Any], context: str, number: int) -> Any:
+    """Decode one field of a dataclass, that of this number.
+
+    Raises: InvalidParams.
+    """
+    name, decode, _, _ = _slots(typing.cast(Any, cls))[number]
+    if name not in document:
+        _refuse_names(cls, document, context)
+    return decode(document[name], context + name if context else name)
 
 
 @cache
@@ -286,3 +319,6 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object_without_duplicates)
 _ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
 _PLAIN = frozenset({type(None), bool, int, float, str})
+# Of what was prepared.
+_DECODERS: dict[type[Any], Decode] = {}
+_ENCODERS: dict[type[Any], Encode] = {}

@@ -205,7 +205,7 @@ class TransferOptions:
         group=OptionGroup.SAVING,
     )
     continue_from: str | None = param(
-        "go on from a part that curl, wget or aria2 left, once the server is seen to have the same bytes",
+        "go on from a part that curl, wget or aria2 left, once the server is seen to have the same bytes at its end",
         default=None,
         cli=("--continue-from",),
         metavar="FILE",

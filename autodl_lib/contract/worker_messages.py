@@ -66,6 +66,7 @@ class Assign:
     `identity`, that attempt had a complete, synced part file and leave to publish it as `name`, so the
     worker must look whether that has happened before it downloads anything. `limit_rate_bps` is what the task
     may have now, 0 is no limit; `connections` how many it may use now to the host of the URL and of each mirror.
+    `is_again`: an earlier attempt may have left a part file that nobody has heard of.
     """
 
     type: ClassVar[str] = "assign"
@@ -83,6 +84,7 @@ class Assign:
     identity: FileIdentity | None
     options: TransferOptions = NO_OPTIONS
     connections: tuple[int, ...] = (1,)
+    is_again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,17 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """Give back those of these assignments that have not begun; the others go on.
+
+    The worker answers `returned` or `retained` for each, unless what ends it has been said before.
+    """
+
+    type: ClassVar[str] = "recall"
+    leases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Discard:
     """Remove the part and control file that a task which is no longer wanted left in `dir`."""
 
@@ -148,8 +161,8 @@ class Ping:
     type: ClassVar[str] = "ping"
 
 
-Order = Configure | Assign | SetRate | Grant | Publish | Halt | Discard | Retire | Ping
-ORDERS: tuple[type[Order], ...] = (Configure, Assign, SetRate, Grant, Publish, Halt, Discard, Retire, Ping)
+Order = Configure | Assign | SetRate | Grant | Publish | Halt | Recall | Discard | Retire | Ping
+ORDERS: tuple[type[Order], ...] = (Configure, Assign, SetRate, Grant, Publish, Halt, Recall, Discard, Retire, Ping)
 
 # --- reports: worker to supervisor ---
 
@@ -173,11 +186,10 @@ class Pong:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """Bytes are flowing into `dir`/`part`, to become `name`; without those, the server has yet to answer."""
+    """Bytes are flowing into `part`, to become `name`; without those, the server has yet to answer."""
 
     type: ClassVar[str] = "started"
     lease: str = param(_LEASE, max_length=64)
-    dir: str = param("absolute path of the folder", max_length=_PATH_BYTES)
     name: str | None = param("the final name as far as known", max_length=_NAME_BYTES)
     part: str | None = param("the part file's name", max_length=_NAME_BYTES)
     bytes_done: int = param("bytes in the part file, kept from earlier attempts too", minimum=0)
@@ -234,9 +246,8 @@ class Ready:
 
     type: ClassVar[str] = "ready"
     lease: str = param(_LEASE, max_length=64)
-    dir: str = param("absolute path of the folder", max_length=_PATH_BYTES)
     name: str = param("the final name it will take", max_length=_NAME_BYTES)
-    part: str = param("the part file's name", max_length=_NAME_BYTES)
+    part: str | None = param("the part file's name, null for a file that has none yet", max_length=_NAME_BYTES)
     identity: FileIdentity = param("of the part file")
     http_status: int | None = param("the response code", minimum=0, maximum=999)
     bytes_received: int = param("bytes that this attempt took from the network", minimum=0)
@@ -284,9 +295,17 @@ class Halted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Returned:
-    """The assignment was not begun and goes back, because the one before it takes long."""
+    """The assignment was not begun and goes back, as ordered, or because the one before it takes long."""
 
     type: ClassVar[str] = "returned"
+    lease: str = param(_LEASE, max_length=64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retained:
+    """The assignment had begun when it was recalled, and goes on."""
+
+    type: ClassVar[str] = "retained"
     lease: str = param(_LEASE, max_length=64)
 
 
@@ -311,6 +330,7 @@ Report = (
     | Failed
     | Halted
     | Returned
+    | Retained
     | Discarded
 )
 REPORTS: tuple[type[Report], ...] = (
@@ -326,5 +346,6 @@ REPORTS: tuple[type[Report], ...] = (
     Failed,
     Halted,
     Returned,
+    Retained,
     Discarded,
 )

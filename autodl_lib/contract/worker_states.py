@@ -21,6 +21,7 @@ from autodl_lib.contract.worker_messages import (
     Pong,
     Progress,
     Ready,
+    Retained,
     Returned,
     Started,
     Yielded,
@@ -71,6 +72,7 @@ LEASE_PERMITS: dict[LeasePhase, dict[str, LeasePhase]] = {
         Started.type: LeasePhase.STARTED,
         Note.type: LeasePhase.ASSIGNED,
         Yielded.type: LeasePhase.ASSIGNED,
+        Retained.type: LeasePhase.ASSIGNED,
         # Only where the task asked for what is newer.
         Current.type: LeasePhase.ENDED,
         Ready.type: LeasePhase.READY,
@@ -85,17 +87,20 @@ LEASE_PERMITS: dict[LeasePhase, dict[str, LeasePhase]] = {
         Progress.type: LeasePhase.STARTED,
         Note.type: LeasePhase.STARTED,
         Yielded.type: LeasePhase.STARTED,
+        Retained.type: LeasePhase.STARTED,
         Ready.type: LeasePhase.READY,
         Failed.type: LeasePhase.ENDED,
         Halted.type: LeasePhase.ENDED,
     },
     LeasePhase.READY: {
         Yielded.type: LeasePhase.READY,
+        Retained.type: LeasePhase.READY,
         Failed.type: LeasePhase.ENDED,
         Halted.type: LeasePhase.ENDED,
     },
     LeasePhase.PUBLISHING: {
         Yielded.type: LeasePhase.PUBLISHING,
+        Retained.type: LeasePhase.PUBLISHING,
         # The name was taken in the meantime: ready again, under another one.
         Ready.type: LeasePhase.READY,
         Finished.type: LeasePhase.ENDED,

@@ -58,7 +58,7 @@ class WorkerStart:
 
 def start_worker(start: WorkerStart, orders: Connection) -> None:
     """Run a worker from its first instruction to its exit; does not return."""
-    leave_session()
+    leave_session(join_workers=True)
     apply_limits(start.limits)
     try:
         reports = Client(start.queue_address, family="AF_UNIX", authkey=start.queue_key)
@@ -89,9 +89,16 @@ def _stay_in(folder_fd: int) -> None:
         os._exit(EXIT_DROP)
 
 
-def leave_session() -> None:
-    """Leave the supervisor's session and terminal: what runs as a user must not type into root's shell."""
-    os.setsid()
+def leave_session(*, join_workers: bool) -> None:
+    """Leave the supervisor's session and terminal: what runs as a user must not type into root's shell.
+
+    `join_workers`: where the forkserver has done so, stay in its session, the one of all workers
+    (supervisor/workers/worker_session.py).
+    """
+    if join_workers and os.getsid(0) == os.getppid():
+        os.setpgid(0, 0)
+    else:
+        os.setsid()
 
 
 def drop_manager() -> None:

@@ -53,9 +53,9 @@ def stand_back(nice: int) -> None:
     """Take this niceness, or a higher one that was inherited; the supervisor's own may be lower (precedence.py)."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
-    if nice:
-        # Where each session is a group for the scheduler, niceness counts within it alone.
-        with contextlib.suppress(OSError):
+    # Where each session is a group for the scheduler, niceness counts within it alone.
+    with contextlib.suppress(OSError):
+        if not _AUTOGROUP.read_text().endswith(f" nice {nice}\n"):
             _AUTOGROUP.write_text(str(nice))
 
 

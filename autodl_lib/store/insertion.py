@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 from autodl_lib.contract.states import TaskState, Want
-from autodl_lib.contract.task import TaskId
 from autodl_lib.store.numbering import Numbering
 from autodl_lib.store.rows import Actor, Moved, NewTasks, columns_of, options_to_text
 from autodl_lib.store.statements import SQL
@@ -66,4 +65,4 @@ def insert_tasks(connection: sqlite3.Connection, numbering: Numbering, lot: NewT
     bound |= columns_of(actor)
     connection.execute(SQL["insert_tasks"], bound)
     connection.execute(SQL["log_add"], bound)
-    return Moved(ids=tuple([TaskId(number) for number in ids]), uid=lot.uid, old=None, new=state, count=len(ids))
+    return Moved(ids=tuple(ids), uid=lot.uid, old=None, new=state, count=len(ids), priority=lot.priority)

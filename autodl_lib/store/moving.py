@@ -17,7 +17,7 @@ from typing import Any
 from autodl_lib.contract.errors import NoSuchTask, WrongState
 from autodl_lib.contract.states import SETTLED, TaskEvent, TaskState, Want, next_state
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.store.rows import Change, Finish, Moved, columns_of, moved_one
+from autodl_lib.store.rows import STATES, Change, Finish, Moved, columns_of, moved_one
 from autodl_lib.store.statements import SQL
 
 _KEEPS_ERROR = frozenset(
@@ -56,7 +56,7 @@ def move_task(connection: sqlite3.Connection, task_id: TaskId, changes: Sequence
     row = connection.execute(SQL["task_state"], (task_id,)).fetchone()
     if row is None:
         raise NoSuchTask(f"no such task: {task_id}")
-    old, uid = TaskState(row[0]), Uid(row[1])
+    old, uid = STATES[row[0]], Uid(row[1])
     now = time.time()
     new = old
     entries = []
@@ -82,7 +82,7 @@ def move_tasks(connection: sqlite3.Connection, task_ids: Iterable[TaskId], chang
     wanted = set(task_ids)
     by_state: defaultdict[TaskState, defaultdict[Uid, list[TaskId]]] = defaultdict(lambda: defaultdict(list))
     for task_id, state, uid in connection.execute(SQL["task_states"], (json.dumps(list(wanted)),)):
-        by_state[TaskState(state)][Uid(uid)].append(task_id)
+        by_state[STATES[state]][Uid(uid)].append(task_id)
         wanted.discard(task_id)
     if wanted:
         raise NoSuchTask(f"no such task: {min(wanted)}")
@@ -105,7 +105,7 @@ def finish_tasks(
     One that was too quick to be seen running was so for a moment.
     """
     states = connection.execute(SQL["task_states"], (json.dumps([finish.task_id for finish in finishes]),))
-    found = {task_id: (TaskState(state), Uid(uid)) for task_id, state, uid in states}
+    found = {task_id: (STATES[state], Uid(uid)) for task_id, state, uid in states}
     by_state: defaultdict[TaskState, list[Finish]] = defaultdict(list)
     moved: defaultdict[tuple[Uid, TaskState], list[TaskId]] = defaultdict(list)
     refused: dict[TaskId, NoSuchTask | WrongState] = {}

@@ -17,13 +17,19 @@ from autodl_lib.contract.replies.records import HistoryEntry, LogEntry
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
 from autodl_lib.store.listing import Page, Selection, numbers_of, page_of
-from autodl_lib.store.rows import Leftover, SetRates, TaskSpec, history_entry, log_entry, task_spec, task_view
+from autodl_lib.store.rows import STATES, Leftover, SetRates, TaskSpec, history_entry, log_entry, task_spec, task_view
 from autodl_lib.store.statements import SQL
 from autodl_lib.store.transaction import RESPONSE_BUCKET_S, RESPONSE_WINDOW_S
 
 LOG_LIMIT = 10_000
 HOSTS_LIMIT = 1000
 _CHUNK = 50
+
+Place = tuple[int, TaskId]
+"""Where a waiting task stands in its user's queue: its priority, negative, and its number. The lowest runs next."""
+
+FIRST_PLACE: Place = (-(2**62), TaskId(0))
+"""Before all."""
 
 
 class Reader:
@@ -54,11 +60,12 @@ class Reader:
     def states(self, task_ids: Sequence[TaskId], viewer: Uid | None = None) -> dict[TaskId, TaskState]:
         """Return the states of those of these tasks that exist and that `viewer` may see, as with `task`."""
         rows = self._connection.execute(SQL["task_states"], (json.dumps(task_ids),)).fetchall()
-        return {task_id: TaskState(state) for task_id, state, uid in rows if viewer in (None, uid)}
+        return {task_id: STATES[state] for task_id, state, uid in rows if viewer in (None, uid)}
 
-    def specs(self, task_ids: Iterable[TaskId]) -> dict[TaskId, TaskSpec]:
-        """Return what a worker must know of each of these tasks that exists."""
-        rows = self._connection.execute(SQL["specs"], (json.dumps(list(task_ids)),)).fetchall()
+    def specs(self, task_ids: Iterable[TaskId], *, waiting: bool = False) -> dict[TaskId, TaskSpec]:
+        """Return what a worker must know of each of these tasks that exists, or only of those that are to run next."""
+        bound = {"ids": json.dumps(list(task_ids)), "waiting": waiting}
+        rows = self._connection.execute(SQL["specs"], bound).fetchall()
         return {row[0]: task_spec(row) for row in rows}
 
     def page(self, selection: Selection, after: int, limit: int) -> Page:
@@ -91,12 +98,13 @@ class Reader:
         row = self._connection.execute(SQL["setting"], (key,)).fetchone()
         return str(row[0]) if row else None
 
-    def waiting(self, uid: Uid, limit: int) -> list[tuple[TaskId, str, str]]:
-        """Return a user's enqueued tasks with their hosts and folders, the next to run first."""
-        return self._connection.execute(SQL["waiting"], (uid, limit)).fetchall()
+    def waiting(self, uid: Uid, limit: int, behind: Place = FIRST_PLACE) -> list[tuple[int, TaskId, str, str]]:
+        """Return a user's enqueued tasks behind a place, each with its own, host and folder, the next to run first."""
+        bound = {"uid": uid, "limit": limit, "priority": -behind[0], "id": behind[1]}
+        return self._connection.execute(SQL["waiting"], bound).fetchall()
 
     def waiting_elsewhere(self, uid: Uid, closed: Set[str], limit: int) -> list[tuple[TaskId, str, str]]:
-        """Return a user's enqueued tasks of all hosts but the closed ones, as `waiting` does.
+        """Return a user's enqueued tasks of all hosts but the closed ones, with host and folder, best first.
 
         Costs a step for each host, not for each task of a closed one. Of a user's hosts, the first
         HOSTS_LIMIT are looked at, in the order of their names.
@@ -165,4 +173,4 @@ class Reader:
     def counts(self) -> list[tuple[Uid, TaskState, int]]:
         """Return how many tasks each user has in each state; walks an index of all tasks."""
         rows = self._connection.execute(SQL["count_by_state"]).fetchall()
-        return [(Uid(uid), TaskState(state), count) for uid, state, count in rows]
+        return [(Uid(uid), STATES[state], count) for uid, state, count in rows]

@@ -21,6 +21,7 @@ from autodl_lib.store.insertion import insert_tasks, is_like, together
 from autodl_lib.store.moving import finish_tasks, move_task, move_tasks
 from autodl_lib.store.numbering import Numbering
 from autodl_lib.store.rows import (
+    STATES,
     Actor,
     Change,
     Clearing,
@@ -88,19 +89,23 @@ class Transaction:
         row = self._connection.execute(SQL["task_state"], (task_id,)).fetchone()
         if row is None or (viewer is not None and row[1] != viewer):
             raise NoSuchTask(f"no such task: {task_id}")
-        return TaskState(row[0])
+        return STATES[row[0]]
 
     def states_of(self, task_ids: Sequence[TaskId], viewer: Uid | None) -> dict[TaskId, TaskState]:
         """Return the states of tasks, in their order; `viewer` as with `state_of`.
 
         Raises: NoSuchTask, also for another user's task.
         """
-        rows = self._connection.execute(SQL["task_states"], (json.dumps(task_ids),))
-        found = {task_id: TaskState(state) for task_id, state, uid in rows if viewer in (None, uid)}
+        found = self.known_states_of(task_ids, viewer)
         for task_id in task_ids:
             if task_id not in found:
                 raise NoSuchTask(f"no such task: {task_id}")
         return {task_id: found[task_id] for task_id in task_ids}
+
+    def known_states_of(self, task_ids: Sequence[TaskId], viewer: Uid | None) -> dict[TaskId, TaskState]:
+        """Return the states of those tasks that exist and that `viewer` may see."""
+        rows = self._connection.execute(SQL["task_states"], (json.dumps(task_ids),))
+        return {task_id: STATES[state] for task_id, state, uid in rows if viewer in (None, uid)}
 
     def owner_of(self, task_id: TaskId) -> Uid:
         """Return whose task it is.
@@ -170,7 +175,7 @@ class Transaction:
         row = self._connection.execute(SQL["task_state"], (task_id,)).fetchone()
         if row is not None:
             self._connection.execute(SQL["set_priority"], (priority, task_id))
-            state = TaskState(row[0])
+            state = STATES[row[0]]
             if actor is not None:
                 deed = Deed(event="priority", owner_uid=Uid(row[1]), detail=f"{priority}", task_id=task_id, state=state)
                 self.record(deed, actor)
@@ -253,7 +258,7 @@ class Transaction:
         gone: defaultdict[tuple[Uid, TaskState], list[TaskId]] = defaultdict(list)
         for task_id, uid, state, part in old:
             if part is None:
-                gone[uid, TaskState(state)].append(task_id)
+                gone[uid, STATES[state]].append(task_id)
         for (uid, before), ids in gone.items():
             bound = (json.dumps(ids),)
             self._connection.execute(SQL["delete_events"], bound)

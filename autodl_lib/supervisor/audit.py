@@ -95,9 +95,11 @@ class AuditLog:
     def _pay(self, uid: Uid) -> int | None:
         """Return how many lines of a user were left out before this one; None where this one is, too."""
         now = time.monotonic()
-        if uid not in self._budgets and len(self._budgets) >= _MAX_USERS:
-            self._budgets.clear()
-        budget = self._budgets.setdefault(uid, _Budget(at_mono=now))
+        budget = self._budgets.get(uid)
+        if budget is None:
+            if len(self._budgets) >= _MAX_USERS:
+                self._budgets.clear()
+            budget = self._budgets[uid] = _Budget(at_mono=now)
         budget.left = min(LINES_BURST, budget.left + (now - budget.at_mono) * LINES_PER_S)
         budget.at_mono = now
         if budget.left < 1:
@@ -110,6 +112,8 @@ class AuditLog:
 
 def printable(text: str) -> str:
     """Return text without what could forge or break a line of a log."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

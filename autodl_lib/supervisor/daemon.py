@@ -231,6 +231,7 @@ class Daemon:
         await self._pool.close(STOP_TIMEOUT_S)
         self._service.watchers.close()
         await self._listener.close()
+        self._runner.close()
         self._store.close()
         logger.info("autodl has stopped in %.1f s", time.monotonic() - began, extra={"event": "stopped"})
 

@@ -33,12 +33,21 @@ class DueTimer:
         self._task: asyncio.Future[int] | None = None
         self._ahead_s = _wall_ahead_s()
         self._all_are_due = False
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Wake up no more: the queue is about to be closed."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
 
     def set(self) -> None:
         """Wake up when the next task is due; at once when the clock has been set back."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._is_closed:
+            return
         due = self._store.read.next_due()
         if due is not None:
             delay_s = 0.0 if self._was_set_back() else timer_delay(due - time.time())
@@ -65,7 +74,8 @@ class DueTimer:
         self._task = None
         if done.cancelled() or done.exception() is not None:
             self._all_are_due |= all_were_due
-            self._timer = self._loop.call_later(_STORE_RETRY_S, self._enqueue)
+            if not self._is_closed:
+                self._timer = self._loop.call_later(_STORE_RETRY_S, self._enqueue)
             return
         self._all_are_due |= all_were_due and done.result() == _BATCH
         self.set()

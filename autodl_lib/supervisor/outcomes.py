@@ -35,6 +35,7 @@ from autodl_lib.contract.worker_messages import (
     Note,
     Progress,
     Ready,
+    Retained,
     Returned,
     Started,
     Yielded,
@@ -50,7 +51,7 @@ from autodl_lib.supervisor.workers.losses import Loss
 from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
 
 _STORE_RETRY_S = 1.0
-_NOT_KEPT = frozenset({Progress, Yielded})
+_NOT_KEPT = frozenset({Progress, Retained, Yielded})
 _OF_MANY = frozenset({Ready, Finished})
 """Reports that come in floods: those of a batch are recorded together."""
 
@@ -171,8 +172,8 @@ class Outcomes:
             return
         description = _description(report, report.bytes_done, report.bytes_total, None)
         if report.bytes_done > lease.bytes_before:
-            # There is progress: of this attempt, or of one that nobody could report the end of (a crash).
-            lease.streak, lease.stuck_since = 0, None
+            # There is progress: of this attempt, or of one that nobody could report the end of (a crash). Where an end
+            # is reported, that says whether anything is kept of it.
             description = dataclasses.replace(description, progressed=True)
         transaction.describe({lease.task_id: description})
 
@@ -336,9 +337,8 @@ def _description(
     report: Started | Ready, bytes_done: int, bytes_total: int | None, identity: FileIdentity | None
 ) -> Description:
     return Description(
-        dir=report.dir,
         name=report.name or "",
-        part=report.part or "",
+        part=report.part,
         bytes_done=bytes_done,
         bytes_total=bytes_total,
         http_status=report.http_status,

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 
 from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import Uid
+from autodl_lib.store.rows import Moved
 from autodl_lib.store.store import Store
 from autodl_lib.supervisor.scheduling.host_holds import HostHolds
 from autodl_lib.supervisor.scheduling.host_ledger import user_key
-from autodl_lib.supervisor.scheduling.next_tasks import Closed, Need, QueueHeads, next_tasks
+from autodl_lib.supervisor.scheduling.next_tasks import Closed, Need, next_tasks
 from autodl_lib.supervisor.scheduling.picture import UserQueue, WaitingTask, WorkerView
+from autodl_lib.supervisor.scheduling.queue_heads import QueueHeads
 from autodl_lib.supervisor.scheduling.strides import Strides
 from autodl_lib.supervisor.scheduling.user_limits import UserLimits
 from autodl_lib.supervisor.workers.pool import Pool
@@ -48,8 +50,12 @@ class QueuePicture:
         self._host_holds = host_holds
         self._heads = QueueHeads(store.read)
 
-    def forget(self, uids: Iterable[Uid]) -> None:
-        """Something has happened to tasks of these users."""
+    def take(self, moved: Iterable[Moved]) -> None:
+        """Take over what a commit has done."""
+        self._heads.take(moved)
+
+    def forget(self, uids: Iterable[Uid] | None = None) -> None:
+        """Something has happened to tasks of these users, or of somebody."""
         self._heads.forget(uids)
 
     def draw(
@@ -65,7 +71,6 @@ class QueuePicture:
         if free.slots + rooms.total() == 0:
             return ()
         leased = pool.leases.tasks()
-        leased_by_user = pool.leases.by_user()
         full = {host for host, room in pool.allotments.hosts.room().items() if room <= 0}
         if full:
             for view in views:
@@ -74,12 +79,13 @@ class QueuePicture:
         for uid in self._store.counters.users_with([TaskState.ENQUEUED]):
             if not may_run(uid):
                 continue
-            ahead = max(0, min(rooms[uid], AHEAD_AT_ONCE, _AHEAD_OF_A_USER - leased_by_user[uid]))
+            leased_of_user = pool.leases.count_of(uid)
+            ahead = max(0, min(rooms[uid], AHEAD_AT_ONCE, _AHEAD_OF_A_USER - leased_of_user))
             # Of who can be given nothing now, one task says that they wait.
             tasks = max(1, free.slots + ahead)
             if free.slots and free.takes_quick and pool.roster.expected(uid)[1]:
                 tasks += MAX_ROOM  # are there more small files than workers would have room for?
-            need = Need(tasks=tasks, slots=free.slots, leased=leased, leased_by_user=leased_by_user[uid])
+            need = Need(tasks=tasks, slots=free.slots, leased=leased, leased_by_user=leased_of_user)
             hanging = pool.hanging.folders_of(uid)
             closed = Closed(held=self._host_holds.of(uid), full=full, at=hosts[uid], folders=hanging)
             waiting = next_tasks(self._heads, uid, need, closed)

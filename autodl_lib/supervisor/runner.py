@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from typing import assert_never
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskEvent, TaskState
-from autodl_lib.contract.task import Uid
-from autodl_lib.contract.worker_messages import Failed, Finished
+from autodl_lib.contract.task import TaskId, Uid
+from autodl_lib.contract.worker_messages import Failed, Finished, Halted, Returned
 from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.store.rows import Moved, TaskSpec
 from autodl_lib.store.store import Store
@@ -25,6 +24,7 @@ from autodl_lib.supervisor.daily_bytes import DailyBytes, next_day_at
 from autodl_lib.supervisor.due_timer import DueTimer
 from autodl_lib.supervisor.leftovers import remove_leftovers
 from autodl_lib.supervisor.outcomes import Outcomes
+from autodl_lib.supervisor.queue_holds import QueueHolds
 from autodl_lib.supervisor.queue_picture import AHEAD_AT_ONCE, Free, QueuePicture
 from autodl_lib.supervisor.scheduling.crew import Crew, idle_share
 from autodl_lib.supervisor.scheduling.host_holds import HostHolds
@@ -38,19 +38,17 @@ from autodl_lib.supervisor.workers.losses import Loss
 from autodl_lib.supervisor.workers.pool import Pool
 from autodl_lib.supervisor.workers.worker_handle import Lease
 
-EVERYBODY = Uid(-1)
-"""The uid that stands for all users' queues in a hold."""
-
 _DUE_BATCH = 1000
 _PLAN_EVERY_S = 0.01
 _PLAN_LEAST_OFTEN_S = 0.05
-_AT_ONCE = 64
-"""So many tasks are handed out in one turn of the loop, some milliseconds: clients' turns come in between."""
+_AT_ONCE = 24
+"""So many tasks are handed out in one turn of the loop, a millisecond or two: clients' turns come in between."""
 _PLAN_SHARE = 0.1
 _PLAN_AHEAD_SHARE = 0.04
 """Of the time that planning may take in a flood of changes: the more a plan costs, the more changes it is for. Plans
 that only hand out more ahead, to workers that have some, are for still more."""
 
+_GIVEN_BACK = (Halted, Returned)
 _INTERRUPTIBLE = frozenset({LeasePhase.ASSIGNED, LeasePhase.STARTED})
 
 _SET_ASIDE = {
@@ -80,13 +78,10 @@ class Runner:
         self._planned_mono = 0.0
         self._plan_pause_s = _PLAN_EVERY_S
         self._due = DueTimer(store, settings.retry)
-        self._hold_timer: asyncio.TimerHandle | None = None
         self._network_task: asyncio.Future[int] | None = None
         self._leftovers = True
         self.max_tasks_num = max_tasks_num
-        self.holds = store.read.holds()
-        self.clearing: Counter[Uid] = Counter()
-        """Whose tasks are being dropped at this moment: none of theirs begins meanwhile."""
+        self.holds = QueueHolds(store.read.holds(), self.changed)
         self.host_holds = HostHolds()
         self._picture = QueuePicture(store, users, self._strides, self.host_holds)
         self._host_timer: asyncio.TimerHandle | None = None
@@ -101,8 +96,12 @@ class Runner:
         self.pool = pool
         pool.allotments.held_for = self.host_holds.of
         self._due.set()
-        self._set_hold_timer()
         self.changed()
+
+    def close(self) -> None:
+        """Plan no more: the queue is about to be closed."""
+        self.pool = None
+        self._due.close()
 
     def configure(self, settings: Settings) -> None:
         """Obey new settings."""
@@ -115,25 +114,6 @@ class Runner:
         if self._planned is None and self._rest is None:
             self._planned = self._loop.call_at(self._planned_mono + self._plan_pause_s, self._plan_soon)
 
-    def hold(self, uid: Uid, until: float | None) -> None:
-        """Hold a user's queue, or everybody's, from now on (it is on disk already)."""
-        self.holds[uid] = until
-        self._set_hold_timer()
-        self.changed()
-
-    def lift_hold(self, uid: Uid) -> None:
-        """Let a queue run again."""
-        self.holds.pop(uid, None)
-        self.changed()
-
-    def held(self, uid: Uid) -> tuple[bool, float | None]:
-        """Return whether a user's queue is held, by them or for everybody, and until when."""
-        now = time.time()
-        found = [until for key in (uid, EVERYBODY) if key in self.holds and _active(until := self.holds[key], now)]
-        if not found:
-            return False, None
-        return True, None if None in found else max(until for until in found if until is not None)
-
     def network_came(self) -> None:
         """The machine's network has changed: tasks that wait for it are due."""
         if self._network_task is None:
@@ -145,8 +125,16 @@ class Runner:
         if not done.cancelled() and done.exception() is None and done.result():
             self.network_came()
 
+    def ask_again(self, task_ids: list[TaskId]) -> None:
+        """Let hosts be asked that wanted to be left alone: the owners of these tasks want it now."""
+        for spec in self._store.read.specs(task_ids).values() if self.host_holds.are_any() else ():
+            self.host_holds.lift(spec.uid, spec.host)
+        self.changed()
+
     def set_max_tasks(self, number: int) -> None:
-        """Change how many tasks may run at once; running ones beyond it go on to their end."""
+        """Change how many tasks may run at once; those beyond it go on to their end, if they have begun."""
+        if number < self.max_tasks_num and self.pool is not None:
+            self.pool.recall(self.pool.leases.downloads())
         self.max_tasks_num = number
         self.changed()
 
@@ -154,14 +142,19 @@ class Runner:
 
     async def reported(self, batch: list[Admitted]) -> None:
         """Record reports, then do what follows from them."""
-        for item in batch:
-            if isinstance(item.report, Failed) and item.report.retry_after_s is not None:
-                self._leave_alone(item.lease, item.report)
+        told = {
+            item.lease.uid
+            for item in batch
+            if isinstance(item.report, Failed) and self._leave_alone(item.lease, item.report)
+        }
+        for uid in told:
+            self._recall_of_held_hosts(uid)
         recorded = await self._outcomes.record(batch)
         if self.pool is None:
             return
-        for lease in recorded.ended:
+        for lease in recorded.ended:  # all at once: who has asked for one of them must find it ended, or still there
             self.pool.end_lease(lease)
+        self._picture.forget(item.lease.uid for item in batch if isinstance(item.report, _GIVEN_BACK))
         self.pool.publish(recorded.publish)
         for worker, why in recorded.refused:
             self.pool.distrust(worker, why)
@@ -194,12 +187,13 @@ class Runner:
         await self._outcomes.record_losses(losses, {int(task_id): done for task_id, done in live.items()})
         for loss in losses:
             self.pool.end_lease(loss.lease)
+        self._picture.forget(loss.lease.uid for loss in losses)
         self._leftovers = True
 
     # --- planning ---
 
     def _committed(self, moved: list[Moved]) -> None:
-        self._picture.forget(move.uid for move in moved)
+        self._picture.take(moved)
         if any(move.new is TaskState.RETRYING for move in moved):
             self._due.set()
         for move in moved:
@@ -212,7 +206,7 @@ class Runner:
         """A task was set aside in the very moment in which it was handed out: have it let go."""
         if self.pool is None:
             return
-        for task_id in self.pool.leases.tasks().intersection(move.ids) if move.ids else self.pool.leases.tasks():
+        for task_id in move.ids or self.pool.leases.tasks():
             lease = self.pool.leases.of_task(task_id)
             if lease is None or lease.uid != move.uid or lease.outcome is not None:
                 continue
@@ -221,8 +215,10 @@ class Runner:
                 self.pool.halt(lease, _SET_ASIDE[task.state])
 
     def _plan_soon(self) -> None:
-        began_mono = self._loop.time()
         self._planned = None
+        if self._rest is not None:
+            return  # what is planned already is still being handed out; the next plan follows
+        began_mono = self._loop.time()
         share = _PLAN_AHEAD_SHARE if self._plan() else _PLAN_SHARE
         self._planned_mono = self._loop.time()
         elapsed_s = self._planned_mono - began_mono
@@ -268,7 +264,7 @@ class Runner:
         if later:
             actions = [action for action in actions if not isinstance(action, AssignTask)] + assigned[:_AT_ONCE]
         wanted = [action.task_id for action in actions if isinstance(action, AssignTask | SpawnWorker)]
-        specs = self._store.read.specs(wanted) if wanted else {}
+        specs = self._specs(wanted)
         short: dict[str, int] = {}
         goes_on = len(wanted) >= AHEAD_AT_ONCE
         for action in actions:
@@ -299,15 +295,16 @@ class Runner:
         """Hand out more of what was planned, after others have had their turn: where it is still right to."""
         self._rest = None
         ids = [action.task_id for action in actions[:_AT_ONCE]] if pool.ready else []
-        specs = self._store.read.specs(ids)
-        states = self._store.read.states(ids)
+        specs = self._specs(ids)
         leased = pool.leases.tasks()
         now = time.time()
         may_run = {uid: self._may_run(pool, uid, now) for uid in {spec.uid for spec in specs.values()}}
         for action in actions[: len(ids)]:
             spec = specs.get(action.task_id)
-            if spec is None or spec.id in leased or states.get(spec.id) is not TaskState.ENQUEUED:
+            if spec is None or spec.id in leased:
                 continue
+            if spec.host in self.host_holds.of(spec.uid):
+                continue  # it asked to be left alone only just now
             if may_run[spec.uid] and pool.roster.is_useful(action.worker_key):
                 if action.begins_turn:
                     self._count_turn(spec)
@@ -319,9 +316,17 @@ class Runner:
         else:
             self.changed()
 
+    def _specs(self, wanted: list[TaskId]) -> dict[TaskId, TaskSpec]:
+        """Return what workers must know of tasks: of those that wait at this very moment."""
+        specs = self._store.read.specs(wanted, waiting=True) if wanted else {}
+        if len(specs) < len(wanted):
+            self._picture.forget()
+            self.changed()
+        return specs
+
     def _may_run(self, pool: Pool, uid: Uid, now: float) -> bool:
         """Return whether a user's tasks may be begun at all."""
-        if self._is_held(uid, now) or pool.hanging.are_too_many(uid):
+        if not self.holds.may_begin(uid, now) or pool.hanging.are_too_many(uid):
             return False
         if self.is_spent(uid):
             self._set_day_timer(now)
@@ -333,18 +338,20 @@ class Runner:
 
     # --- time ---
 
-    def _is_held(self, uid: Uid, now: float) -> bool:
-        return self.clearing[uid] > 0 or any(
-            _active(self.holds[key], now) for key in (uid, EVERYBODY) if key in self.holds
-        )
-
-    def _leave_alone(self, lease: Lease, report: Failed) -> None:
-        """A server asked to be asked later: that is for all tasks of its host that the user has."""
+    def _leave_alone(self, lease: Lease, report: Failed) -> bool:
+        """A server may have asked to be asked later, for all tasks of its host that the user has: return whether."""
         if report.code is not FailureCode.SERVER_BUSY or not report.retry_after_s:
-            return
+            return False
         host = lease.sources[min(report.source, len(lease.sources) - 1)]
         self.host_holds.hold(lease.uid, host, report.retry_after_s, time.monotonic())
         self._set_host_timer()
+        return True
+
+    def _recall_of_held_hosts(self, uid: Uid) -> None:
+        """Take back what a user's workers were handed ahead of hosts that are to be left alone."""
+        if self.pool is not None:
+            held = self.host_holds.of(uid)
+            self.pool.recall(lease for lease in self.pool.leases.of_user(uid) if lease.sources[0] in held)
 
     def _set_host_timer(self) -> None:
         """Plan again when the next host may be asked again."""
@@ -368,21 +375,3 @@ class Runner:
     def _day_may_have_begun(self) -> None:
         self._day_timer = None
         self.changed()
-
-    def _set_hold_timer(self) -> None:
-        """Plan again when the next hold runs out, whoever's it is."""
-        if self._hold_timer is not None:
-            self._hold_timer.cancel()
-            self._hold_timer = None
-        now = time.time()
-        ends = [until for until in self.holds.values() if until is not None and until > now]
-        if ends:
-            self._hold_timer = self._loop.call_later(timer_delay(min(ends) - now), self._hold_ran_out)
-
-    def _hold_ran_out(self) -> None:
-        self._set_hold_timer()
-        self.changed()
-
-
-def _active(until: float | None, now: float) -> bool:
-    return until is None or until > now

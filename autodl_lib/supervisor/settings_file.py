@@ -5,6 +5,8 @@ Runs as: the supervisor.  Talks to: the configuration file, which is root's (or 
 
 from __future__ import annotations
 
+import os
+import stat
 import tomllib
 from pathlib import Path
 
@@ -18,7 +20,10 @@ def read_settings(path: Path, *, required: bool) -> Settings:
     Raises: BadSettings.
     """
     try:
-        with path.open("rb") as file:
+        # A pipe would keep everybody waiting for who writes into it.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BadSettings(f"{path} is no file to read settings from")
             document = tomllib.load(file)
     except FileNotFoundError:
         if required:

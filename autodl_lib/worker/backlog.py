@@ -1,6 +1,7 @@
 """The worker's assignments: who waits, who transfers, who awaits leave to publish.
 
-Runs as: the task's owner.  Talks to: sessions; answers orders.
+Runs as: the task's owner.  Talks to: sessions and small files; answers orders.
+Whatever may come at once begins as a SmallFile, which has a session take its place where that is not enough.
 One session transfers at a time. One that completed before anybody heard of its start makes room for the next at
 once, so small files flow; one that was visible keeps its place until it has ended.
 Invariants: at most one visible session; at most MOST_AWAITING complete ones; a waiting assignment goes back as soon
@@ -14,6 +15,7 @@ import os
 import resource
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import assert_never
 
 from autodl_lib.contract.failures import FailureCode
@@ -29,6 +31,8 @@ from autodl_lib.contract.worker_messages import (
     Ping,
     Pong,
     Publish,
+    Recall,
+    Retained,
     Retire,
     Returned,
     SetRate,
@@ -41,11 +45,14 @@ from autodl_lib.worker.orders import UnreadableAssign
 from autodl_lib.worker.phase import Phase
 from autodl_lib.worker.pulse import Facilities
 from autodl_lib.worker.session import Session
+from autodl_lib.worker.small_file import SmallFile, may_come_at_once
 from autodl_lib.worker.sync_thread import Fsync, SyncJob
 
 MOST_AWAITING = 192
 RETURN_AFTER_S = 0.1
 DEFAULT_UMASK = 0o022
+
+Begun = Session | SmallFile
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +63,10 @@ class Backlog:
     def __init__(self, facilities: Facilities) -> None:
         self.is_retiring = False
         self._facilities = facilities
-        self._waiting: deque[Session] = deque()
-        self._current: Session | None = None
-        self._awaiting: dict[str, Session] = {}
-        self._published: list[Session] = []
+        self._waiting: deque[Assign] = deque()
+        self._current: Begun | None = None
+        self._awaiting: dict[str, Begun] = {}
+        self._published: list[Begun] = []
         self._umask: int | None = None
         # Each holds a descriptor.
         self._most_awaiting = min(MOST_AWAITING, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
@@ -75,6 +82,8 @@ class Backlog:
                         self._publish(lease)
                 case Halt():
                     self._halt(order)
+                case Recall():
+                    self._give_back(set(order.leases))
                 case SetRate() | Grant():
                     self._steer(order)
                 case Configure():
@@ -93,19 +102,20 @@ class Backlog:
 
     def step(self, now: float) -> bool:
         """Move everything on that can be moved; True when a request was started."""
-        current = self._current
-        if current is not None:
-            current.tick(now)
-            self._settle(current)
+        if self._current is not None:
+            self._current.tick(now)
+            self._settle_current()
             if self._waiting and self._current is not None and now - self._current.begun_mono > RETURN_AFTER_S:
                 self._return_waiting()
         started = False
         while self._current is None and self._waiting and len(self._awaiting) < self._most_awaiting:
-            session = self._waiting.popleft()
-            self._current = session
-            self._set_umask(_umask_of(session.assign))  # only the current one makes files and folders
-            session.begin()
-            self._settle(session)
+            assign = self._waiting.popleft()
+            self._set_umask(_umask_of(assign))  # only the current one makes files and folders
+            is_small = may_come_at_once(assign)
+            begun = SmallFile(assign, self._facilities, self._replace) if is_small else self._session_of(assign)
+            self._current = begun
+            begun.begin()
+            self._settle_current()
             if self._facilities.folders.has_moved:
                 self._return_waiting()
             started = True
@@ -130,15 +140,16 @@ class Backlog:
     def retire(self) -> None:
         """Halt everything, keeping part files."""
         self.is_retiring = True
-        for session in self._all():
-            session.halt(discard=False)
-            self._settle(session)
-        self._waiting.clear()
+        for begun in self._begun():
+            begun.halt(discard=False)
+            self._settle(begun)
+        while self._waiting:
+            self._session_of(self._waiting.popleft()).halt(discard=False)
 
     def leave(self) -> None:
         """Save what is worth it, at once; nobody listens any more."""
-        for session in self._all():
-            session.leave()
+        for begun in self._begun():
+            begun.leave()
 
     def _set_umask(self, umask: int) -> None:
         if umask != self._umask:
@@ -146,14 +157,13 @@ class Backlog:
             self._umask = umask
 
     def _take(self, order: Assign) -> None:
-        session = Session(order, self._facilities)
         self._facilities.folders.look_again()
         if self.is_retiring:
-            session.halt(discard=False)
+            self._session_of(order).halt(discard=False)
         elif self._facilities.folders.has_moved:
             self._facilities.reports.add(Returned(lease=order.lease))
         else:
-            self._waiting.append(session)
+            self._waiting.append(order)
 
     def _refuse(self, lease: str) -> None:
         self._facilities.reports.add(
@@ -179,28 +189,48 @@ class Backlog:
         self._settle(session)
 
     def _halt(self, order: Halt) -> None:
-        for session in self._waiting:
-            if session.assign.lease == order.lease:
-                self._waiting.remove(session)
-                session.halt(discard=order.discard)
+        for assign in self._waiting:
+            if assign.lease == order.lease:
+                self._waiting.remove(assign)
+                self._session_of(assign).halt(discard=order.discard)
                 return
-        session_begun = self._find(order.lease)
-        if session_begun is not None:
-            session_begun.halt(discard=order.discard)
-            self._settle(session_begun)
+        begun = self._find(order.lease)
+        if begun is not None:
+            begun.halt(discard=order.discard)
+            self._settle(begun)
+
+    def _give_back(self, recalled: set[str]) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for assign in waiting:
+            if assign.lease in recalled:
+                self._facilities.reports.add(Returned(lease=assign.lease))
+            else:
+                self._waiting.append(assign)
+        for begun in self._begun():
+            if begun.assign.lease in recalled and begun.phase is not Phase.ENDED:
+                self._facilities.reports.add(Retained(lease=begun.assign.lease))
 
     def _steer(self, order: SetRate | Grant) -> None:
-        # One may have ended in this very turn of the loop: nothing is said of it any more.
-        found = [session for session in self._all() if session.assign.lease == order.lease]
-        sessions = [session for session in found if session.phase is not Phase.ENDED]
-        for session in sessions:
-            match order:
-                case SetRate():
-                    session.set_rate(order.limit_rate_bps)
-                case Grant():
-                    session.grant(order.connections)
-                    if session.phase is not Phase.ENDED:  # a failure may have come to light just now
-                        self._facilities.reports.add(Yielded(lease=order.lease, connections=order.connections))
+        for place, assign in enumerate(self._waiting):
+            if assign.lease == order.lease:
+                self._waiting[place] = _with_order(assign, order)
+                self._tell_yielded(order)
+                return
+        begun = self._find(order.lease)
+        if begun is None or begun.phase is Phase.ENDED:
+            return  # it ended in this very turn of the loop: nothing is said of it any more
+        match order:
+            case SetRate():
+                begun.set_rate(order.limit_rate_bps)
+            case Grant():
+                begun.grant(order.connections)
+        begun = self._find(order.lease)  # which may be another one now
+        if begun is not None and begun.phase is not Phase.ENDED:  # a failure may have come to light just now
+            self._tell_yielded(order)
+
+    def _tell_yielded(self, order: SetRate | Grant) -> None:
+        if isinstance(order, Grant):
+            self._facilities.reports.add(Yielded(lease=order.lease, connections=order.connections))
 
     def _discard(self, order: Discard) -> None:
         try:
@@ -211,7 +241,7 @@ class Backlog:
 
     def _finish_published(self) -> None:
         published, self._published = self._published, []
-        groups: dict[int, list[Session]] = {}
+        groups: dict[int, list[Begun]] = {}
         for session in published:
             groups.setdefault(id(session.published_in()[0]), []).append(session)
         for sessions in groups.values():
@@ -222,9 +252,13 @@ class Backlog:
             else:
                 done(None)
 
-    def _tell_published(self, sessions: list[Session], folder: Folder) -> Callable[[OSError | None], None]:
+    def _tell_published(self, sessions: list[Begun], folder: Folder) -> Callable[[OSError | None], None]:
         def tell(error: OSError | None) -> None:
-            path = folder.path_now()
+            path = folder.path
+            try:
+                path = folder.path_now()
+            except FileNotFoundError as lost:
+                error = error or lost
             for session in sessions:
                 session.published(path, error)
                 self._settle(session)
@@ -233,16 +267,23 @@ class Backlog:
 
     def _return_waiting(self) -> None:
         while self._waiting:
-            self._facilities.reports.add(Returned(lease=self._waiting.popleft().assign.lease))
+            self._facilities.reports.add(Returned(lease=self._waiting.popleft().lease))
 
     def settle_all(self) -> None:
         """Put every session where its phase belongs, after jobs of the sync thread came back."""
         for session in [one for one in self._awaiting.values() if one.phase is Phase.ENDED]:
             self._settle(session)
+        self._settle_current()
+
+    def _replace(self, session: Session) -> None:
+        """Go on with a session in the place of the small file that was begun."""
+        self._current = session
+
+    def _settle_current(self) -> None:
         if self._current is not None:
             self._settle(self._current)
 
-    def _settle(self, session: Session) -> None:
+    def _settle(self, session: Begun) -> None:
         lease = session.assign.lease
         if session.phase is Phase.ENDED:
             self._awaiting.pop(lease, None)
@@ -256,14 +297,26 @@ class Backlog:
             self._awaiting[lease] = session
             self._current = None
 
-    def _find(self, lease: str) -> Session | None:
+    def _session_of(self, assign: Assign) -> Session:
+        return Session(assign, self._facilities)
+
+    def _find(self, lease: str) -> Begun | None:
         if self._current is not None and self._current.assign.lease == lease:
             return self._current
         return self._awaiting.get(lease)
 
-    def _all(self) -> list[Session]:
+    def _begun(self) -> list[Begun]:
         current = [self._current] if self._current is not None else []
-        return [*current, *self._awaiting.values(), *self._waiting]
+        return [*current, *self._awaiting.values()]
+
+
+def _with_order(assign: Assign, order: SetRate | Grant) -> Assign:
+    """Return an assignment that has yet to begin, with what it may take from now on."""
+    match order:
+        case SetRate():
+            return replace(assign, limit_rate_bps=order.limit_rate_bps)
+        case Grant():
+            return replace(assign, connections=order.connections)
 
 
 def _umask_of(assign: Assign) -> int:

@@ -30,7 +30,6 @@ class Delivery:
         holding = self._holding
         return Ready(
             lease=self._lease,
-            dir=holding.folder.path,
             name=holding.name,
             part=self._part.name,
             identity=self._identity,
@@ -44,6 +43,14 @@ class Delivery:
         Raises: TaskFailed, OSError.
         """
         return self._holding.publish()
+
+    def is_unchanged(self) -> bool:
+        """Tell whether the file is what `ready` said: its owner may write to it."""
+        return self._part.identity() == self._identity
+
+    def size_bytes(self) -> int:
+        """Return the size of the file that is there."""
+        return self._identity.size_bytes
 
     def published_in(self) -> tuple[Folder, int]:
         """Return the folder that must be synced now, and the file's descriptor."""

@@ -1,8 +1,8 @@
 """The transfers of one assignment, one after the other into one part file: what they need, and what they came to.
 
 Runs as: the task's owner.  Talks to: a transfer, the pulse, the part file that its holding has, the sync thread.
-It begins with a request that brings most small files at once (at_once), and goes on as a transfer where that has not
-brought it. There is one more transfer for each time that a check finds something wrong.
+The first may go on with a request that was thought to bring the file at once (small_file). There is one more for each
+time that a check finds something wrong.
 Invariants: what came is counted over all transfers; nobody is told anything once it was stopped.
 How it fails: whoever it works for is told.
 """
@@ -23,12 +23,10 @@ from autodl_lib.worker.files.preallocation import preallocate
 from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.network.response import Accept
 from autodl_lib.worker.network.response_head import ResponseHead
-from autodl_lib.worker.network.verdicts import Verdict, os_verdict, with_status
+from autodl_lib.worker.network.verdicts import Verdict, os_verdict
 from autodl_lib.worker.pulse import Facilities, Pulse
 from autodl_lib.worker.sync_thread import write_range_back
-from autodl_lib.worker.transfer.at_once import AtOnce, may_come_at_once
-from autodl_lib.worker.transfer.defects import verdict_of
-from autodl_lib.worker.transfer.job import Job, whole_request
+from autodl_lib.worker.transfer.job import Job
 from autodl_lib.worker.transfer.sources import Source
 from autodl_lib.worker.transfer.transfer import Transfer
 
@@ -77,7 +75,7 @@ class Fetching:
         self._jobs = jobs
         self._owner = owner
         self._settings = facilities.settings
-        self._attempt: AtOnce | Transfer | None = None
+        self._attempt: Transfer | None = None
         self._pulse: Pulse | None = None
         self._is_running = False
         self._begun_mono = 0.0
@@ -94,10 +92,16 @@ class Fetching:
         self._begun_mono = time.monotonic()
         if newer_than is not None and self._holding.part is None:
             self._start(self._job(newer_than), record)
-        elif record is None and may_come_at_once(self._assign):
-            self._ask_at_once()
         else:
             self._start(self._job(), record)
+
+    def go_on_with_request(self, begun_mono: float) -> Transfer:
+        """Return the transfer that takes over a request for the whole file, which was sent then."""
+        self._begun_mono = begun_mono
+        self._is_running = True
+        transfer = self._attempt = Transfer(self._job(), self, self._facilities.connections)
+        self._pulse = self._new_pulse()
+        return transfer
 
     def begin_again(self, again: FetchAgain) -> None:
         """Fetch again what a check found wrong.
@@ -118,7 +122,7 @@ class Fetching:
             raise RuntimeError("no transfer is under way")
         attempt.check(now)
         is_same = self._is_running and attempt is self._attempt
-        if is_same and isinstance(attempt, Transfer) and pulse is not None and now >= pulse.wake_mono:
+        if is_same and pulse is not None and now >= pulse.wake_mono:
             pulse.beat(attempt, now)
 
     def wake_mono(self) -> float:
@@ -196,31 +200,12 @@ class Fetching:
         """Return the source that brought all bytes, in one response; None where there is no such."""
         return self._attempt.sole_source() if self._attempt is not None else None
 
-    # --- what the request that comes first asks and tells (at_once.AtOnceOwner) ---
-
-    def came_at_once(self, accepted: Accept, head: ResponseHead, pieces: list[bytes]) -> None:
-        """See at_once.AtOnceOwner."""
-        self._is_running = False
-        self.head = head
-        try:
-            self._holding.open_for(accepted, head, self._assign.url).write(pieces, 0)
-        except Exception as error:  # noqa: BLE001  told to the owner
-            self._owner.fetching_failed(with_status(verdict_of(error, "write the part file"), head.status))
-        else:
-            self._owner.fetched()
-
-    def take_over(self) -> Transfer:
-        """See at_once.AtOnceOwner."""
-        transfer = self._attempt = Transfer(self._job(), self, self._facilities.connections)
-        self._pulse = self._new_pulse()
-        return transfer
-
     # --- what the transfer asks and tells (job.TransferOwner) ---
 
     def open_part(self, accepted: Accept, head: ResponseHead | None, source: Source) -> PartFile:
         """Choose the name, claim the part file, or empty the one that can't be continued."""
         is_new = self._holding.part is None
-        part = self._holding.open_for(accepted, head, source.url)
+        part = self._holding.open_for(accepted, head)
         if not accepted.is_part or is_new:
             self.head = head
         self._reserve(part, accepted)
@@ -254,20 +239,9 @@ class Fetching:
 
     # --- on the way ---
 
-    def _ask_at_once(self) -> None:
-        """Ask for the file as most small ones are asked for.
-
-        Raises: TaskFailed.
-        """
-        attempt = self._attempt = AtOnce(self, self._facilities.connections)
-        self._is_running = True
-        attempt.start(whole_request(self._assign, self._settings), self._begun_mono)
-
     def _running_transfer(self) -> Transfer | None:
-        """Return the transfer that an order is for: a request that might bring the file at once becomes one."""
-        if isinstance(self._attempt, AtOnce) and self._is_running:
-            self._attempt.check(time.monotonic())
-        return self._attempt if isinstance(self._attempt, Transfer) and self._is_running else None
+        """Return the transfer that an order is for."""
+        return self._attempt if self._is_running else None
 
     def _new_pulse(self) -> Pulse:
         pulse = Pulse(self._assign.lease, self._holding, self._facilities, self._jobs, self._fail)

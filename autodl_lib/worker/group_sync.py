@@ -5,7 +5,10 @@ An fsync each would give Python's lock away and want it back for every file, in 
 Invariants: what is told of a file is what fsync(2) of it would have said; a file that the kernel does not take this
 way is synced by fsync itself.
 How it fails: as fsync, each file for itself. Where the kernel has no asynchronous I/O for us (another machine, a
-filter of system calls, `fs.aio-max-nr` used up), the files are written back together and then synced one by one.
+filter of system calls, `fs.aio-max-nr` used up), the files are written back together and then synced one by one. So
+they are from then on where it tells us no results any more; what it may still have is never asked for.
+Known limits: an error that such a lost result would have told, fsync does not tell again; so it is found out before
+anything is synced whether results can be had at all.
 Source: io_submit(2) and linux/aio_abi.h; IOCB_CMD_FSYNC is there since Linux 4.18.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import platform
 import sys
@@ -22,6 +26,8 @@ AT_ONCE = 64
 """Files in one submission."""
 
 _CMD_FSYNC = 2
+
+logger = logging.getLogger(__name__)
 
 
 class _Request(ctypes.Structure):
@@ -68,19 +74,30 @@ class GroupSync:
         if not self._was_tried:
             self._was_tried = True
             self._queue = AioQueue.open()
-        if self._queue is None:
-            for fd in fds:
-                _start_write_back(fd)
-            return os.fsync
         outcomes: dict[int, OSError | None] = {}
         for first in range(0, len(fds), AT_ONCE):
-            outcomes.update(self._queue.sync(fds[first : first + AT_ONCE]))
+            self._sync_together(fds[first : first + AT_ONCE], outcomes)
+        for fd in fds:
+            if fd not in outcomes:
+                _start_write_back(fd)
 
         def fsync(fd: int) -> None:
-            if (error := outcomes[fd]) is not None:
+            if fd not in outcomes:
+                os.fsync(fd)
+            elif (error := outcomes[fd]) is not None:
                 raise error
 
         return fsync
+
+    def _sync_together(self, fds: Sequence[int], outcomes: dict[int, OSError | None]) -> None:
+        if self._queue is None:
+            return
+        try:
+            self._queue.sync(fds, outcomes)
+        except Exception as error:  # noqa: BLE001  whatever it is: the files are synced one by one
+            # Results that it has yet to tell would be taken for those of the next files.
+            self._queue = None
+            logger.info("files are synced one by one", extra={"event": "no_group_sync", "reason": str(error)})
 
 
 class AioQueue:
@@ -109,11 +126,18 @@ class AioQueue:
         context = ctypes.c_ulong(0)
         if call(ctypes.c_long(numbers[0]), ctypes.c_uint(AT_ONCE), ctypes.byref(context)) != 0:
             return None
-        return cls(call, numbers, context)
+        queue = cls(call, numbers, context)
+        try:
+            queue._wait(0)
+        except OSError:  # a filter that knows only a part of it
+            return None
+        return queue
 
-    def sync(self, fds: Sequence[int]) -> dict[int, OSError | None]:
-        """Sync at most AT_ONCE files; return for each descriptor what fsync would have raised."""
-        outcomes: dict[int, OSError | None] = {}
+    def sync(self, fds: Sequence[int], outcomes: dict[int, OSError | None]) -> None:
+        """Sync at most AT_ONCE files, and note for each descriptor what fsync would have raised.
+
+        Raises: OSError where results are told no more; this queue is of no use then.
+        """
         for index, fd in enumerate(fds):
             request = self._requests[index]
             request.data, request.opcode, request.fd = index, _CMD_FSYNC, fd
@@ -131,7 +155,6 @@ class AioQueue:
                 result = event.result
                 outcomes[fds[event.data]] = None if result == 0 else OSError(-result, os.strerror(-result))
             taken -= came
-        return outcomes
 
     def _submit_from(self, index: int, count: int) -> int:
         """Submit requests from `index` on; return how many the kernel took."""

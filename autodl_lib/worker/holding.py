@@ -25,6 +25,7 @@ from autodl_lib.worker.network.response import Accept, RemoteVersion
 from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import TaskFailed
 from autodl_lib.worker.preparation import Adopted
+from autodl_lib.worker.transfer.job import has_checksum
 
 _UNKNOWN = RemoteVersion(size=None, etag=None, last_modified=None)
 
@@ -35,6 +36,8 @@ class Holding:
     def __init__(self, assign: Assign, folder: Folder, settings: TransferSettings) -> None:
         self.folder = folder
         self.name = ""
+        self._wanted: str | None = None
+        """The name that `name` is like, where this attempt has chosen it."""
         self.part: PartFile | None = None
         self.version = _UNKNOWN
         self.record: ControlRecord | None = None
@@ -93,13 +96,16 @@ class Holding:
         if known:
             check_not_taken(self.folder, self._claim(known))
 
-    def open_for(self, accepted: Accept, head: ResponseHead | None, url: str) -> PartFile:
-        """Return the part file for an accepted response: a new one, the old one, or the old one emptied."""
+    def open_for(self, accepted: Accept, head: ResponseHead | None) -> PartFile:
+        """Return the part file for an accepted response: a new one, the old one, or the old one emptied.
+
+        The name is that of the task's URL, whichever mirror has answered.
+        """
         kept = self.record.bytes_done() if self.record is not None and accepted.is_part else 0
         self.check_space((accepted.version.size or 0) - kept)
         if self.part is None:
             output = self._assign.output
-            name = output if output is not None else name_from_response(url, head)
+            name = self._wanted = output if output is not None else name_from_response(self._assign.url, head)
             self.name, self.part = claim_part(self.folder, self._claim(name))
         elif not accepted.is_part:
             self.part.start_over(self.record_of(()), durable=self._settings.durable)
@@ -112,7 +118,7 @@ class Holding:
         size = adopted.version.size or 0
         self.check_space(size)
         output = self._assign.output
-        name = output if output is not None else name_from_response(self._assign.url, adopted.head)
+        name = self._wanted = output if output is not None else name_from_response(self._assign.url, adopted.head)
         self.name, self.part = claim_part(self.folder, self._claim(name))
         return self.part
 
@@ -126,7 +132,8 @@ class Holding:
 
     def publish(self) -> bool:
         """Give the part file its final name; False when that is taken and another was chosen."""
-        next_name = place(self.opened(), self.name, self._assign.on_conflict)
+        wanted = self._wanted or self._assign.output or self.name
+        next_name = place(self.opened(), self.name, self._assign.on_conflict, wanted=wanted)
         if next_name is not None:
             self.name = next_name
         return next_name is None
@@ -148,7 +155,8 @@ class Holding:
         """Tell whether a later attempt could go on from these ranges."""
         if not ranges:
             return False
-        by_size = self._assign.url[:4].lower() != "http" and self.version.size is not None
+        is_http = self._assign.url[:4].lower() == "http"
+        by_size = not is_http and self.version.size is not None and has_checksum(self._assign.options)
         return self.version.has_validator() or by_size or self.record_of(ranges).is_complete()
 
     def record_of(self, ranges: Ranges) -> ControlRecord:

@@ -112,6 +112,5 @@ def _close(part: PartFile, saved: ControlRecord | None) -> Kept:
         part.remove()
     except OSError as error:
         logger.info("a part file could not be removed", extra={"event": "part_left", "reason": str(error)})
-        with contextlib.suppress(OSError):
-            part.close()
+        part.close()
     return Kept()

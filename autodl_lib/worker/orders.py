@@ -14,7 +14,8 @@ from autodl_lib.contract.codec import decode_message, loads
 from autodl_lib.contract.errors import InvalidParams, ParseError
 from autodl_lib.contract.worker_messages import ORDERS, Assign, Order
 
-_READ_BYTES = 262144
+_READ_BYTES = 65536
+"""What a pipe holds; memory for more would be asked of the kernel for each read."""
 _KINDS: dict[str, type[Order]] = {order.type: order for order in ORDERS}
 
 logger = logging.getLogger(__name__)

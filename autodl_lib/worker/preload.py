@@ -15,6 +15,7 @@ import os
 
 import autodl_lib.worker.entry  # noqa: F401  (all of a worker's code)
 from autodl_lib.contract.codec import prepare
+from autodl_lib.contract.spare_memory import give_back_memory
 from autodl_lib.contract.worker_messages import ORDERS, REPORTS
 from autodl_lib.worker.network.request_options import initialise_libcurl
 
@@ -24,5 +25,5 @@ for message in (*ORDERS, *REPORTS):
 with contextlib.suppress(OSError):
     os.getgrouplist("root", 0)  # the C library loads what it asks for users and groups
 # What is left over from loading would be collected in each worker, and looking for it writes to every page.
-gc.collect()
+give_back_memory()
 gc.freeze()

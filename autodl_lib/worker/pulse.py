@@ -95,6 +95,8 @@ class Pulse:
         self.wake_mono = self._begun_mono + STARTED_AFTER_S
 
     def _show(self, transfer: Transfer, now: float) -> None:
+        if self._holding.version.size is None:
+            self._holding.check_space(0)  # who does not say how much is to come may fill the disk
         if not self.is_part_told:
             self.tell_started(transfer.bytes_done(), transfer.status)
             self._next_progress_mono = now + PROGRESS_EVERY_S
@@ -119,7 +121,6 @@ class Pulse:
         self.is_visible = True
         started = Started(
             lease=self._lease,
-            dir=self._holding.folder.path,
             name=None,
             part=None,
             bytes_done=0,
@@ -135,7 +136,6 @@ class Pulse:
         self._facilities.reports.add(
             Started(
                 lease=self._lease,
-                dir=holding.folder.path,
                 name=holding.name,
                 part=holding.opened().name,
                 bytes_done=bytes_done,

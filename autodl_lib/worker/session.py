@@ -22,7 +22,7 @@ from autodl_lib.worker import letting_go
 from autodl_lib.worker.adoption import adopt
 from autodl_lib.worker.checks import Checks, FetchAgain, LetPass, Outcome, Reject
 from autodl_lib.worker.delivery import Delivery
-from autodl_lib.worker.disk_jobs import DiskJobs, nothing
+from autodl_lib.worker.disk_jobs import DiskJobs
 from autodl_lib.worker.fetching import Fetching, Tally
 from autodl_lib.worker.files.checking import Expectation, Verification
 from autodl_lib.worker.files.conditions import with_conditions
@@ -31,11 +31,12 @@ from autodl_lib.worker.files.file_name import check_output
 from autodl_lib.worker.files.folder import Folder, OtherFolder
 from autodl_lib.worker.holding import Holding
 from autodl_lib.worker.letting_go import Kept
-from autodl_lib.worker.network.verdicts import Verdict, os_verdict
+from autodl_lib.worker.network.verdicts import TaskFailed, Verdict, os_verdict, with_status
 from autodl_lib.worker.phase import HALTS_AT_ONCE, HALTS_LATER, IS_COMPLETE, MAY_HOLD_BYTES, Phase
 from autodl_lib.worker.preparation import Preparation, Prepared, needs_preparation
 from autodl_lib.worker.pulse import Facilities
 from autodl_lib.worker.transfer.defects import verdict_of
+from autodl_lib.worker.transfer.transfer import Transfer
 
 _NEVER = float("inf")
 
@@ -128,6 +129,13 @@ class Session:
         except (OSError, ValueError) as error:
             logger.warning("a part file could not be saved", extra={"event": "part_lost", "reason": str(error)})
 
+    def go_on_with_request(self, folder: Folder, begun_mono: float) -> Transfer:
+        """Return the transfer that takes over a request for the whole file: the work was started then, elsewhere."""
+        self.begun_mono = begun_mono
+        self._settings = self._facilities.settings
+        self.phase = Phase.TRANSFERRING
+        return self._open_in(folder).go_on_with_request(begun_mono)
+
     # --- from the order to the transfer ---
 
     def _begin(self) -> None:
@@ -139,8 +147,8 @@ class Session:
             self._end(Returned(lease=self.assign.lease))
             return
         self.assign, self._newer_than = with_conditions(self.assign, folder)
-        holding = self._holding = Holding(self.assign, folder, self._settings)
-        self._fetching = Fetching(self.assign, holding, self._facilities, self._jobs, self)
+        self._open_in(folder)
+        holding = self._held()
         identity = self.assign.identity
         if identity is not None and holding.was_published(identity):
             dest = folder.join(holding.name)
@@ -149,6 +157,11 @@ class Session:
             self._sync()
         else:
             self._prepare(holding)
+
+    def _open_in(self, folder: Folder) -> Fetching:
+        holding = self._holding = Holding(self.assign, folder, self._settings)
+        fetching = self._fetching = Fetching(self.assign, holding, self._facilities, self._jobs, self)
+        return fetching
 
     def _prepare(self, holding: Holding) -> None:
         record = holding.take_up_part()
@@ -270,20 +283,19 @@ class Session:
 
     def _reject(self, verdict: Verdict) -> None:
         self._is_spoilt = True
-        self._fail(verdict)
+        self._fail(with_status(verdict, self._tally().http_status))
 
     def _sync(self) -> None:
         holding = self._held()
         part, durable = holding.opened(), self._settings.durable
         if self.assign.options.remote_time:
-            part.set_time(holding.version.last_modified)
+            head = self._fetched_by().head
+            part.set_time(holding.version.last_modified or (head.fields.get("last-modified") if head else None))
         self.phase = Phase.SYNCING
-        if not durable and not self._jobs.is_busy():
-            self._synced(None)
-        elif durable and not self.is_visible:
+        if durable and not self.is_visible:
             self._jobs.hold(part.sync, self._synced, part.fd)
         else:
-            self._jobs.submit(part.sync if durable else nothing, self._synced)
+            self._jobs.submit(part.sync if durable else part.flush, self._synced)
 
     def _synced(self, error: OSError | None) -> None:
         self._guarded(lambda: self._after_sync(error))
@@ -294,18 +306,32 @@ class Session:
         if self._halt is not None:
             self._let_go(discard=self._halt, report=self._halted)
             return
-        self._delivery = Delivery(self.assign.lease, self._held(), self._tally(), self._checks.sha256)
+        holding = self._held()
+        delivery = self._delivery = Delivery(self.assign.lease, holding, self._tally(), self._checks.sha256)
+        if holding.version.size not in (None, delivery.size_bytes()):
+            self._delivery = None
+            self._refuse_changed()
         self.phase = Phase.READY
-        self._facilities.reports.add(self._delivery.ready())
+        self._facilities.reports.add(delivery.ready())
 
     # --- publishing ---
 
     def _publish(self) -> None:
         delivery = self._delivered()
+        if not delivery.is_unchanged():
+            self._refuse_changed()
         if delivery.publish():
             self.phase = Phase.PUBLISHING
         else:
             self._facilities.reports.add(delivery.ready())
+
+    def _refuse_changed(self) -> None:
+        """Give up a part file that another program has written to.
+
+        Raises: TaskFailed.
+        """
+        self._is_spoilt = True
+        raise TaskFailed(FailureCode.FILE_BUSY, f"another program writes to {self._held().opened().name}")
 
     def published_in(self) -> tuple[Folder, int]:
         """Return the folder that must be synced before `published`, and the file's descriptor."""
@@ -318,7 +344,8 @@ class Session:
     def _after_publish(self, folder_path: str, error: OSError | None) -> None:
         finished = self._delivered().finish(folder_path)
         if error is not None:
-            verdict = os_verdict(error, f"sync the folder {self._held().folder.path}")
+            folder = self._held().folder
+            verdict = folder.explain(os_verdict(error, f"sync the folder {folder.path}"))
             self._end(letting_go.failed_report(self.assign, verdict, self._tally(), Kept()))
         else:
             self._end(finished)
@@ -326,6 +353,8 @@ class Session:
     # --- the end ---
 
     def _fail(self, verdict: Verdict) -> None:
+        if self._holding is not None:
+            verdict = self._holding.folder.explain(verdict)
         self._let_go(
             discard=False, report=lambda kept: letting_go.failed_report(self.assign, verdict, self._tally(), kept)
         )

@@ -135,9 +135,15 @@ class SyncThread:
         os.eventfd_write(self.event_fd, 1)
 
     def _do_alike(self, jobs: list[SyncJob], *, may_share: bool) -> None:
-        fsync = self._group.synced([job.fd for job in jobs if job.fd is not None]) if may_share else os.fsync
+        fsync = self._synced_together(jobs) if may_share else os.fsync
         for job in jobs:
             self._results.append((job, _outcome(job, fsync)))
+
+    def _synced_together(self, jobs: list[SyncJob]) -> Fsync:
+        try:
+            return self._group.synced([job.fd for job in jobs if job.fd is not None])
+        except Exception:  # noqa: BLE001  no memory, say: it is only for speed
+            return os.fsync
 
 
 def _may_share(job: SyncJob) -> bool:

@@ -18,18 +18,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from servers import MIB, make_file, nginx
-from support.daemon import AUTODL, Daemon
+from support.daemon import AUTODL, SETTLED, Daemon
 from support.rpc import Wire
 from support.waiting import wait_until
 
 _CONFIG = "max_tasks_num = 16\n[transfer]\nmin_free_bytes = 0\ndurable = false\nconnections_per_host = 64\n"
 _DOWNLOADS = 16
+_WAITING = 8
 _TASKS = 10_000
 _ASK_EVERY_S = 0.003
 
@@ -51,16 +53,20 @@ def child(work: Callable[[], None]) -> Iterator[None]:
 
 
 def keep_downloading(daemon: Daemon, url: str) -> None:
-    """Have as many large files fetched at once as may be, on and on; what is saved is removed."""
-    folder = daemon.files / "large"
-    with Wire(daemon.socket) as wire:
-        while True:
-            counts = wire.call("stats")["tasks"]
-            if counts["downloading"] + counts["enqueued"] < _DOWNLOADS:
-                wire.call("add", urls=[url] * _DOWNLOADS, dir=str(folder), priority=10)
-            for path in folder.glob("[!.]*"):
-                path.unlink()
-            time.sleep(0.05)
+    """Have as many large files fetched at once as may be, and some more waiting, on and on."""
+    with ThreadPoolExecutor(_DOWNLOADS + _WAITING) as pool:
+        for _ in range(_DOWNLOADS + _WAITING):
+            pool.submit(download_again_and_again, daemon, url)
+
+
+def download_again_and_again(daemon: Daemon, url: str) -> None:
+    """Fetch a file before all others that wait, remove it, and so on."""
+    while True:
+        with Wire(daemon.socket) as wire:
+            ids = wire.call("add", urls=[url], dir=str(daemon.files / "large"), priority=10)["ids"]
+            wire.call("watch", ids=ids, progress=False)
+            ended = next(task for task in wire.tasks() if task["state"] in SETTLED)
+            Path(ended["dest"]).unlink()
 
 
 def keep_adding(daemon: Daemon) -> None:

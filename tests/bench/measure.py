@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import random
 import shutil
@@ -47,14 +48,16 @@ class Plan:
 
 def measure(scene: Scene, ours: Ours, plan: Plan) -> list[Runs]:
     """Run a scene's programs; return their runs in the scene's order."""
-    folder = ours.saved
-    spread_out(folder.parent)
+    ours.saved.mkdir()
+    spread_out(ours.saved)
     table = [Runs(program=program) for program in scene.programs]
     order = [runs for runs in table if runs.program.is_installed]
     shuffler = random.Random(plan.seed)
+    numbers = itertools.count()
     for _ in range(plan.rounds):
         shuffler.shuffle(order)
         for runs in order:
+            folder = ours.saved / str(next(numbers))
             _prepare(scene, folder)
             watching = ours.watched() if runs.program.ours else contextlib.nullcontext()
             with watching:
@@ -66,15 +69,16 @@ def measure(scene: Scene, ours: Ours, plan: Plan) -> list[Runs]:
                 runs.seconds.append(seconds)
             else:
                 runs.troubles.append(trouble)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(ours.saved, ignore_errors=True)
     return table
 
 
 def spread_out(folder: Path) -> None:
-    """Have each new folder below `folder` begin in a part of the disk of its own, where ext4 is what it is on.
+    """Have each new folder in `folder` begin in a part of the disk of its own, where ext4 is what it is on.
 
     For minutes after files were removed, ext4 doesn't use their inodes again, and whoever makes a file beside them pays
-    for the search: what one program left would slow down the next. Source: fs/ext4/ialloc.c, chattr(1) +T.
+    for the search: what one program left would slow down the next by up to a millisecond a file. Which part it is, ext4
+    takes from the new folder's name: no two runs may have the same. Source: fs/ext4/ialloc.c, chattr(1) +T.
     """
     with contextlib.suppress(FileNotFoundError):
         subprocess.run(["chattr", "+T", folder], check=False, stderr=subprocess.DEVNULL)
@@ -82,8 +86,9 @@ def spread_out(folder: Path) -> None:
 
 def _prepare(scene: Scene, folder: Path) -> None:
     def is_removed() -> bool:
-        shutil.rmtree(folder, ignore_errors=True)
-        return not folder.exists()
+        for earlier in folder.parent.iterdir():
+            shutil.rmtree(earlier, ignore_errors=True)
+        return not any(folder.parent.iterdir())
 
     # A worker may be removing parts of a cancelled task there.
     wait_until(is_removed, "the folder of the last program is removed")
@@ -94,7 +99,7 @@ def _prepare(scene: Scene, folder: Path) -> None:
 
 def _timed(program: Program, folder: Path, environment: dict[str, str], timeout_s: float) -> tuple[float, str | None]:
     """Run a program's commands at the same time; return seconds and what went wrong."""
-    said = folder.with_name(folder.name + ".said")
+    said = folder.parent.with_suffix(".said")
     too_slow = threading.Event()
     processes: list[subprocess.Popen[bytes]] = []
 

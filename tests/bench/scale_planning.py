@@ -15,6 +15,7 @@ from support.daemon import Daemon
 from autodl_lib.contract.settings import Settings, TransferSection
 from autodl_lib.contract.task import Uid
 from autodl_lib.store.store import Store
+from autodl_lib.supervisor.queue_holds import EVERYBODY
 from autodl_lib.supervisor.runner import Runner
 from autodl_lib.supervisor.scheduling.picture import WorkerView
 from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
@@ -84,7 +85,7 @@ async def _measure(daemon: Daemon, users: list[User]) -> dict[str, float]:
         settings = Settings()
         users_limits = UserLimits(settings)
         runner = Runner(store, settings, _WORKERS, users_limits)
-        runner.holds.clear()
+        runner.holds.lift(EVERYBODY)
         limits = RateLimits(settings, store.read.rate_limits(), users_limits)
         pictures = {
             "all places free": (),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from fake_daemon import FakeDaemon, Refusal, Run
+from fake_daemon import ROOT, FakeDaemon, Refusal, Run, environment
 
 URL = "http://example.test/a.bin"
 
@@ -15,6 +20,23 @@ URL = "http://example.test/a.bin"
 def _answers(daemon: FakeDaemon) -> None:
     counter = iter(range(1, 10**9))
     daemon.answers["add"] = lambda params: {"ids": [next(counter) for _ in params["urls"]]}
+
+
+def start_adding(home: Path, daemon: FakeDaemon, *options: str, command: str = "add") -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "autodl.py"), command, "-i", "-", *options],
+        env=environment(home, AUTODL_SOCKET=str(daemon.path)),
+        cwd=home,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def send_list(client: subprocess.Popen[bytes], urls_num: int) -> tuple[str, str]:
+    """Write the list to its end, and return what came on stdout and stderr."""
+    out, err = client.communicate(f"{URL}\n".encode() * urls_num, timeout=60)
+    return out.decode(), err.decode()
 
 
 def test_add_prints_one_id_a_line(run: Run) -> None:
@@ -159,6 +181,69 @@ def test_when_a_later_request_is_refused_the_ids_before_it_are_printed(run: Run,
     assert "autodl: you have 5000 tasks queued" in done.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_ctrl_c_in_a_long_list_prints_the_ids_of_what_was_sent(
+    home: Path, daemon: FakeDaemon, options: tuple[str, ...]
+) -> None:
+    counter = iter(range(1, 10**9))
+    client = start_adding(home, daemon, *options)
+
+    def interrupt(params: dict[str, list[str]]) -> dict[str, list[int]]:
+        if len(daemon.params("add")) == 2:
+            client.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        return {"ids": [next(counter) for _ in params["urls"]]}
+
+    daemon.answers["add"] = interrupt
+    out, err = send_list(client, 30_000)
+    queued = sum(len(params["urls"]) for params in daemon.params("add"))
+    assert queued < 30_000
+    printed = json.loads(out)["ids"] if options else [int(line) for line in out.split()]
+    assert printed == list(range(1, queued + 1))
+    assert (client.returncode, err) == (130, f"autodl: interrupted: queued {queued} URLs of 30000\n")
+
+
+@pytest.mark.parametrize("command", ["add", "get"])
+def test_ctrl_c_twice_does_not_wait_for_a_daemon_that_does_not_answer(
+    home: Path, daemon: FakeDaemon, command: str
+) -> None:
+    client = start_adding(home, daemon, command=command)
+    over = threading.Event()
+
+    def hang_at_the_second(params: dict[str, list[str]]) -> dict[str, list[int]]:
+        if len(daemon.params("add")) == 2:
+            for _ in range(2):
+                time.sleep(0.3)
+                client.send_signal(signal.SIGINT)
+            over.wait(30)
+        return {"ids": list(range(1, len(params["urls"]) + 1))}
+
+    daemon.answers["add"] = hang_at_the_second
+    out, err = send_list(client, 10_000)
+    over.set()
+    assert client.returncode == 130
+    assert len(out.split()) == (5000 if command == "add" else 0)
+    message = "autodl: interrupted: queued 5000 URLs of 10000, and maybe 5000 more: the daemon has not answered yet"
+    assert err.startswith(message)
+    assert ("`autodl watch 1 2 3 " in err) is (command == "get")
+
+
+def test_ctrl_c_while_the_daemon_is_silent_says_that_nothing_is_sure(home: Path, daemon: FakeDaemon) -> None:
+    client = start_adding(home, daemon, "--json")
+    over = threading.Event()
+
+    def hang(_: dict[str, list[str]]) -> dict[str, list[int]]:
+        client.send_signal(signal.SIGINT)
+        over.wait(30)
+        return {}
+
+    daemon.answers["add"] = hang
+    out, err = send_list(client, 1)
+    over.set()
+    assert (client.returncode, out) == (130, "")
+    assert err == "autodl: interrupted: queued 0 URLs of 1, and maybe 1 more: the daemon has not answered yet\n"
+
+
 @pytest.mark.parametrize(
     ("text", "rate"),
     [("500K", 512000), ("2M", 2097152), ("1.5MiB", 1572864), ("100", 100), ("1g", 1 << 30), ("0.4", 1)],
@@ -175,6 +260,19 @@ def test_all_options_arrive(run: Run, daemon: FakeDaemon) -> None:
     assert params["headers"] == ["A: b", "C: d"]
     assert params["paused"] is True
     assert params["on_conflict"] == "overwrite"
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["ftp:/x"], None), ([URL, "-o", "x" * 300], "invalid_params")])
+def test_where_nothing_is_queued_stdout_is_empty_also_with_json(
+    run: Run, daemon: FakeDaemon, arguments: list[str], code: str | None
+) -> None:
+    def refuse(_: object) -> dict[str, list[int]]:
+        raise Refusal(str(code), "the name is too long")
+
+    daemon.answers["add"] = refuse
+    done = run("add", "--json", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("autodl: ")
 
 
 @pytest.mark.parametrize(

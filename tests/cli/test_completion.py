@@ -85,7 +85,7 @@ def test_commands_and_options_have_their_meaning_where_the_shell_shows_it(shell:
 
 
 def test_options_of_the_command_and_those_of_all_are_completed(complete: Complete) -> None:
-    assert values(complete("autodl pause --")) == ["--id", "--all", "--socket", "--json", "--help"]
+    assert values(complete("autodl pause --")) == ["--id", "--all", "--socket", "--json", "--version", "--help"]
     assert "--private" not in values(complete("autodl daemon --"))
     assert values(complete("autodl --v")) == ["--version"]
 

@@ -71,6 +71,12 @@ def test_a_file_that_is_not_there_is_named(run: Run, daemon: FakeDaemon, option:
     refused(run("add", URL, option, "."), daemon, option, "directory")
 
 
+@pytest.mark.parametrize("option", ["--cookies", "--ca-file", "--cert", "--key", "--continue-from"])
+def test_a_pipe_is_refused_at_once_and_not_waited_for(run: Run, daemon: FakeDaemon, home: Path, option: str) -> None:
+    os.mkfifo(home / "pipe")
+    refused(run("add", URL, option, "pipe"), daemon, option, "pipe is a pipe or a device")
+
+
 # --- checksums ---
 
 
@@ -117,6 +123,8 @@ def test_the_output_may_be_what_the_list_calls_the_file(run: Run, daemon: FakeDa
 def test_a_list_without_the_file_is_refused_with_both_names(run: Run, daemon: FakeDaemon, home: Path) -> None:
     (home / "sums").write_text(f"{SHA}  b.bin\n{SHA}  c.bin\n")
     refused(run("add", "http://x.test/b.bin", URL, "--checksum", "sums"), daemon, "sums has no checksum of a.bin")
+    (home / "sums").rename(home / "SHA256SUMS")
+    refused(run("add", URL, "--checksum", "SHA256SUMS"), daemon, "autodl: SHA256SUMS has no checksum of a.bin")
 
 
 def test_a_list_that_is_no_list_is_refused(run: Run, daemon: FakeDaemon, home: Path) -> None:
@@ -390,7 +398,7 @@ def test_help_has_every_option_once_under_a_heading(run: Run) -> None:
 def test_no_option_of_a_request_is_without_a_heading(run: Run) -> None:
     text = run("add", "--help").stdout
     names = [line.split()[0] for line in text.partition("\nOptions:\n")[2].splitlines() if line.startswith("  -")]
-    assert names == ["--socket", "--json", "-h,"]
+    assert names == ["--socket", "--json", "--version", "-h,"]
 
 
 def test_json_still_prints_all_ids_of_split_requests(run: Run) -> None:

@@ -112,6 +112,15 @@ def test_a_folder_that_others_can_enter_is_refused(home: Path) -> None:
         make_private(str(home / "open"))
 
 
+@pytest.mark.parametrize("place", ["home/.local", "home"])
+def test_a_folder_below_a_link_that_leads_nowhere_is_refused(home: Path, place: str) -> None:
+    base = home / "elsewhere"
+    (base / place).parent.mkdir(parents=True)
+    (base / place).symlink_to("/nowhere")
+    with pytest.raises(NotAllowed, match=r"can't make the folder .*: No such file"):
+        make_private(str(base / "home/.local/state/autodl"))
+
+
 def test_a_link_or_a_file_in_place_of_the_folder_is_refused(home: Path) -> None:
     (home / "real").mkdir(mode=0o700)
     (home / "link").symlink_to(home / "real")

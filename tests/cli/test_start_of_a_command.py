@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,51 @@ def test_while_a_command_runs_its_garbage_is_collected(home: Path, daemon: FakeD
     )
     done = run_python("-c", program, home=home, daemon=daemon)
     assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+# Sends itself Ctrl-C when the Nth module of ours, or that ours need, is looked for.
+_INTERRUPT_AT = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+{before}
+import autodl
+class AtTheNth:
+    left = {nth}
+    def find_spec(self, *_):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, AtTheNth())
+sys.argv = ["autodl", "list"]
+autodl.main()
+"""
+
+
+def interrupted_at(nth: int, home: Path, daemon: FakeDaemon, before: str = "") -> subprocess.CompletedProcess[str]:
+    return run_python("-c", _INTERRUPT_AT.format(root=str(ROOT), nth=nth, before=before), home=home, daemon=daemon)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 10, 30, 60])
+def test_ctrl_c_while_modules_are_loaded_ends_it_without_a_word(home: Path, daemon: FakeDaemon, nth: int) -> None:
+    done = interrupted_at(nth, home, daemon)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so(home: Path, daemon: FakeDaemon) -> None:
+    daemon.answers["list"] = {"tasks": [task()], "next": None}
+    done = interrupted_at(10, home, daemon, before="signal.signal(signal.SIGINT, signal.SIG_IGN)")
+    assert done.returncode == 0, done.stderr
+    assert "file17.bin" in done.stdout
+
+
+def test_ctrl_c_that_comes_later_is_the_commands_own(home: Path, daemon: FakeDaemon) -> None:
+    program = (
+        "import signal, sys\n"
+        "import autodl\n"
+        "import autodl_lib.cli.commands.one_task as one_task\n"
+        "one_task._status = lambda session, request: print(signal.getsignal(signal.SIGINT).__name__)\n"
+        "sys.argv = ['autodl', 'status', '1']\n"
+        "autodl.main()\n"
+    )
+    done = run_python("-c", program, home=home, daemon=daemon)
+    assert (done.stdout, done.stderr) == (f"{signal.default_int_handler.__name__}\n", "")

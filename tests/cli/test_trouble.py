@@ -27,16 +27,19 @@ def test_every_command_has_help_and_the_common_options(home: Path) -> None:
         assert done.returncode == 0, name
         assert "--socket PATH" in done.stdout
         assert "--json" in done.stdout
+        assert "--version" in done.stdout
 
 
-def test_version_is_printed(home: Path) -> None:
-    assert autodl("--version", cwd=home).stdout == "autodl 0.1.0\n"
+@pytest.mark.parametrize("command", [(), ("list",), ("get",), ("status",), ("daemon",), ("priority", "1")])
+def test_version_is_printed_by_every_command(home: Path, command: tuple[str, ...]) -> None:
+    done = autodl(*command, "--version", cwd=home)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "autodl 0.1.0\n", "")
 
 
 def test_an_unknown_command_names_the_nearest(home: Path) -> None:
     done = autodl("statsu", cwd=home)
     assert done.returncode == 2
-    assert done.stderr == "autodl: no such command: statsu; did you mean stats?\nTry 'autodl --help'.\n"
+    assert done.stderr == "autodl: no such command: statsu; did you mean stats?\nautodl: try 'autodl --help'\n"
 
 
 def test_an_unknown_option_is_a_usage_error_with_a_hint(home: Path) -> None:
@@ -45,7 +48,7 @@ def test_an_unknown_option_is_a_usage_error_with_a_hint(home: Path) -> None:
     # click 8.1 and later ones word it a little differently.
     assert done.stderr.startswith("autodl: no such option")
     assert "--fast" in done.stderr
-    assert done.stderr.endswith("\nTry 'autodl add --help'.\n")
+    assert done.stderr.endswith("\nautodl: try 'autodl add --help'\n")
 
 
 def test_no_daemon_on_a_given_socket_says_how_to_start_one(home: Path) -> None:
@@ -204,18 +207,81 @@ def test_nobody_reading_is_noticed_also_while_nothing_happens(
         assert client.wait(timeout=60) == 141
 
 
-def test_output_that_can_not_be_written_is_an_error(home: Path, daemon: FakeDaemon) -> None:
-    daemon.answers["list"] = {"tasks": [task()], "next": None}
+def on_a_full_disk(
+    *arguments: str, home: Path, daemon: FakeDaemon, unbuffered: str = ""
+) -> subprocess.CompletedProcess[str]:
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "autodl.py"), "list"],
-            env=environment(home, AUTODL_SOCKET=str(daemon.path)),
+        return subprocess.run(
+            [sys.executable, str(ROOT / "autodl.py"), *arguments],
+            env=environment(home, AUTODL_SOCKET=str(daemon.path), PYTHONUNBUFFERED=unbuffered),
+            stdin=subprocess.DEVNULL,
             stdout=full,
             stderr=subprocess.PIPE,
+            text=True,
             check=False,
             timeout=60,
         )
-    assert (done.returncode, done.stderr) == (1, b"autodl: No space left on device\n")
+
+
+CAN_NOT_WRITE = "autodl: can't write to standard output: No space left on device"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [("list",), ("list", "--json"), ("max-tasks",), ("wait", "1"), ("--version",), ("list", "--help")]
+)
+def test_output_that_can_not_be_written_is_an_error(
+    home: Path, daemon: FakeDaemon, arguments: tuple[str, ...], unbuffered: str
+) -> None:
+    # More than fits a buffer, and less.
+    many = 1000 if "--json" in arguments else 1
+    daemon.answers.update({"list": {"tasks": [task()] * many, "next": None}, "max_tasks": {"max_tasks_num": 3}})
+    daemon.watches = [[task(1), task(1, "finished")]]
+    done = on_a_full_disk(*arguments, home=home, daemon=daemon, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (1, CAN_NOT_WRITE + "\n")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_ids_that_can_not_be_printed_are_in_the_message(
+    home: Path, daemon: FakeDaemon, options: tuple[str, ...]
+) -> None:
+    daemon.answers["add"] = {"ids": [17, 18, 19, 25]}
+    done = on_a_full_disk("add", *options, *[URL] * 4, home=home, daemon=daemon)
+    assert (done.returncode, done.stderr) == (1, CAN_NOT_WRITE + "; queued all the same: 17 to 19, 25\n")
+
+
+def test_a_list_whose_ids_can_not_be_printed_is_not_sent_to_its_end(home: Path, daemon: FakeDaemon) -> None:
+    counter = iter(range(1, 10**9))
+    daemon.answers["add"] = lambda params: {"ids": [next(counter) for _ in params["urls"]]}
+    (home / "urls").write_text(f"{URL}\n" * 50_000)
+    done = on_a_full_disk("add", "-i", str(home / "urls"), home=home, daemon=daemon)
+    queued = sum(len(params["urls"]) for params in daemon.params("add"))
+    assert queued < 50_000
+    assert (done.returncode, done.stderr) == (1, CAN_NOT_WRITE + f"; queued all the same: 1 to {queued}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("-i", "-"), "can't read stdin: it is closed"),
+        (("-M", "-"), "can't read stdin: it is closed"),
+        ((URL, "--user", "bob", "--password-file", "-"), "can't read the password from stdin: it is closed"),
+    ],
+)
+def test_a_closed_stdin_can_not_be_read(
+    home: Path, daemon: FakeDaemon, arguments: tuple[str, ...], complaint: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, str(ROOT / "autodl.py"), "add", *arguments],
+        env=environment(home, AUTODL_SOCKET=str(daemon.path)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"autodl: {complaint}\n")
+    assert daemon.requests == []
 
 
 def test_an_internal_error_is_one_line_and_a_traceback_only_on_request(home: Path, daemon: FakeDaemon) -> None:

@@ -59,7 +59,7 @@ supervisor.workers.processes:start              | after  | a worker exists that 
 supervisor.workers.pool:Pool.spawn              | after  | a lease is made, its worker is not
 supervisor.workers.pool:Pool.assign             | after  | a lease is made, its order not sent
 supervisor.workers.pool:Pool.share              | after  | orders are in the outbox of their worker
-supervisor.workers.pool:Pool._take              | before | reports are drained from the queue and not recorded
+supervisor.workers.reception:Reception.take     | before | reports are drained from the queue and not recorded
 supervisor.workers.pool:Pool.publish            | before | `ready` is on disk, its worker waits for leave
 supervisor.workers.pool:Pool.publish            | after  | leave to publish is in the outbox
 supervisor.workers.pool:Pool.end_lease          | before | a task's end is on disk, its lease still runs
@@ -102,8 +102,11 @@ worker.files.part_file:discard_part          | before | a part file is to go
 worker.files.part_file:discard_part          | after  | a part file is gone, its row names it
 worker.files.part_file:PartFile.remove       | before | a part file is not wanted any more
 worker.files.part_file:PartFile.remove       | after  | it is gone, nobody was told
-worker.files.part_file:_clear_abandoned      | before | a part file that is nobody's is in the way
-worker.files.part_file:_clear_abandoned      | after  | it is gone, the new one not there
+worker.files.part_file:clear_abandoned       | before | a part file that is nobody's is in the way
+worker.files.part_file:clear_abandoned       | after  | it is gone, the new one not there
+worker.files.unnamed_file:open_unnamed       | after  | a small file has come, and is nowhere to be seen
+worker.files.unnamed_file:UnnamedFile.give_name | before | leave to publish a small file has come, it has no name
+worker.files.unnamed_file:UnnamedFile.give_name | after  | it has its name, the folder is not synced
 worker.files.publish:place                   | before | leave to publish has come, the name is not given
 worker.files.publish:_give_new_name          | after  | the file has its name, the folder is not synced
 worker.files.publish:_replace                | before | the file that is to be replaced is still there

@@ -47,7 +47,7 @@ class Round:
         (daemon.files / f".{self._name('orphan')}.autodl-part").write_bytes(b"of nobody")
         self._queue([self._file("replaced", 2000)], on_conflict="overwrite")
         small = [self._file(f"small-{number}", 3000) for number in range(4)]
-        self._queue([*small, self._file("orphan", 1000), self._file("empty", 0)])
+        self._queue([*small, self._file("orphan", 300_000), self._file("empty", 0)])
         [slow] = self._queue([self._file("slow", 400_000)], slow=True)
         [unwanted] = self._queue([self._file("unwanted", 900_000)], slow=True)
         del self.served[unwanted]

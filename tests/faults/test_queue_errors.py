@@ -158,6 +158,22 @@ def test_a_queue_that_another_program_has_locked_waits_for_it(daemon: FaultyDaem
     adds.check()
 
 
+def test_no_worker_is_blamed_for_reports_that_nobody_can_record(make_faulty: MakeFaulty, nginx: Nginx) -> None:
+    """What it answers is not read either, meanwhile."""
+    daemon = make_faulty(config="[worker]\nanswer_timeout_s = 1\n")
+    daemon.revive()
+    adds = Adds(daemon, nginx, "unrecorded")
+    assert adds.add(slow=True)
+    other = sqlite3.connect(daemon.state_dir / "queue.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    wait_until(lambda: daemon.log().count("trying again") >= 3, "reports wait", seen=daemon.log_end)
+    other.execute("ROLLBACK")
+    other.close()
+    adds.check()
+    assert [task["attempts"] for task in daemon.tasks()] == [1]
+    assert "does not answer" not in daemon.log()
+
+
 @pytest.mark.parametrize("removed", ["folder", "queue.db", "queue.db-wal"])
 def test_a_queue_that_is_removed_while_it_runs_acknowledges_nothing_more_and_ends_the_daemon(
     daemon: FaultyDaemon, nginx: Nginx, removed: str

@@ -28,7 +28,7 @@ FAILURES = {
     "fsync": ("EIO", "ENOSPC"),
     "fdatasync": ("EIO", "ENOSPC"),
     "io_submit": ("EAGAIN", "ENOMEM", "EINVAL", "EPERM"),
-    "io_getevents": ("EINTR",),
+    "io_getevents": ("EINTR", "EPERM", "ENOSYS"),
     "renameat2": ("EIO", "ENOSPC", "EROFS", "ENOMEM", "EINVAL"),
     "unlinkat": ("EIO", "EROFS", "ENOMEM"),
     "renameat": ("EIO", "ENOSPC", "EROFS"),

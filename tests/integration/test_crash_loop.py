@@ -39,7 +39,7 @@ def test_every_acknowledged_task_ends_whole_and_once_whatever_is_killed(make_dae
     digest: dict[int, tuple[str, str]] = {}
     kills: dict[str, int] = {}
     added = 0
-    for _ in range(KILLS):
+    while sum(kills.values()) < KILLS:
         if sum(1 for task in daemon.tasks() if task["state"] not in SETTLED) < 3 * BATCH:
             served = []
             for _ in range(BATCH):
@@ -61,7 +61,7 @@ def test_every_acknowledged_task_ends_whole_and_once_whatever_is_killed(make_dae
         }
         kind = dice.choices(list(victims), weights=[2, 5, 2, 1])[0]
         if not victims[kind]:
-            kind = "supervisor"
+            continue  # it is on its way: where the machine is slow, none would ever come if the supervisor died for it
         with contextlib.suppress(psutil.NoSuchProcess):
             dice.choice(victims[kind]).kill()
         kills[kind] = kills.get(kind, 0) + 1

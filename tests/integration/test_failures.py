@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,3 +159,43 @@ def test_a_failed_task_leaves_the_others_alone(daemon: Daemon, nginx: Nginx) -> 
     urls = [nginx.file(f"fail/mixed-{n}", 100).url if n % 2 else f"{nginx.base}/fail/none-{n}" for n in range(20)]
     settled = daemon.await_settled(daemon.add(*urls))
     assert [settled[n + 1]["state"] for n in range(20)] == ["failed", "finished"] * 10
+
+
+def test_a_file_system_that_is_detached_meanwhile_fails_the_task(daemon: Daemon, nginx: Nginx, place: Path) -> None:
+    """Its file may be complete there, but no path leads to it."""
+    served = nginx.file("fail/detached.bin", 1_000_000, rate="500k")
+    with mounted(place / "detached", "size=20m") as folder:
+        task_id = daemon.add_one(served.slow_url, "-d", str(folder))
+        daemon.await_bytes(task_id)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        task = daemon.await_state(task_id, "failed")
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(folder)], check=True)  # for `mounted` to take away
+    assert task["error"]["code"] == "folder"
+
+
+def test_a_folder_that_takes_the_name_in_mid_download_is_not_overwritten_and_said(
+    daemon: Daemon, nginx: Nginx, place: Path
+) -> None:
+    served = nginx.file("fail/taken.bin", 1_000_000, rate="500k")
+    folder = place / "taken"
+    folder.mkdir()
+    task_id = daemon.add_one(served.slow_url, "-d", str(folder), "--on-conflict", "overwrite")
+    daemon.await_bytes(task_id)
+    (folder / "taken.bin").mkdir()
+    task = daemon.await_state(task_id, "failed")
+    assert task["error"]["code"] == "conflict"
+    assert "is a folder and can't be overwritten" in task["error"]["message"]
+
+
+def test_a_folder_that_is_removed_at_any_moment_of_a_download_is_made_again(
+    daemon: Daemon, nginx: Nginx, place: Path
+) -> None:
+    """Before and after the first checkpoint."""
+    served = nginx.file("fail/removed.bin", 3_000_000, rate="800k")
+    for moment in (100_000, 2_500_000):
+        folder = place / f"removed-{moment}"
+        task_id = daemon.add_one(served.slow_url, "-d", str(folder))
+        daemon.await_bytes(task_id, moment)
+        shutil.rmtree(folder)
+        assert daemon.await_state(task_id, "finished")["attempts"] == 2
+        assert (folder / "removed.bin").read_bytes() == served.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -129,9 +130,10 @@ def test_a_host_that_asks_to_be_left_alone_is_for_all_its_tasks(
     daemon.await_state(elsewhere, "finished")
     assert daemon.status(waiting)["state"] == "enqueued"
     assert "asked to be left alone for" in daemon.ok("explain", str(waiting))
+    assert [request.path for request in server.requests] == ["/busy"]
+    # Whoever says so wants it now.
     daemon.ok("retry", str(asked))
-    assert "asked to be left alone for" in daemon.ok("explain", str(asked))
-    assert [request.line for request in server.requests] == ["GET /busy HTTP/1.1"]
+    assert {task["state"] for task in daemon.await_settled([asked, waiting]).values()} == {"finished"}
 
 
 def test_a_host_is_asked_again_when_its_time_has_come(make_daemon: MakeDaemon, server: MisbehavingServer) -> None:
@@ -148,3 +150,23 @@ def test_a_server_error_without_a_time_holds_nobody(make_daemon: MakeDaemon, ser
     asked = daemon.add_one(server.serve("/busy", Case(status="503 Service Unavailable", body=b"not now")))
     daemon.await_state(asked, "retrying")
     daemon.await_state(daemon.add_one(server.serve("/fine", Case(body=b"x"))), "finished")
+
+
+def test_what_workers_were_handed_ahead_of_a_host_that_asks_to_be_left_alone_waits_too(
+    make_daemon: MakeDaemon, server: MisbehavingServer, other: MisbehavingServer
+) -> None:
+    daemon = make_daemon("4").start()
+    small = Case(body=b"x" * 100, rate_bps=10_000)
+    busy = Case(status="503 Service Unavailable", headers=("Retry-After: 3000",), body=b"not now")
+    urls = [server.serve(f"/f{number}", busy if number == 200 else small) for number in range(600)]
+    asked = daemon.add(*urls)[200]
+    elsewhere = daemon.add(*(other.serve(f"/g{number}", small) for number in range(20)))
+    daemon.await_state(asked, "retrying")
+    daemon.await_settled(elsewhere)
+
+    def states() -> Counter[str]:
+        return Counter(task["state"] for task in daemon.tasks())
+
+    wait_until(lambda: states()["enqueued"] == 600 - len(server.requests), "what has begun is over", seen=states)
+    paths = [request.path for request in server.requests]
+    assert len(paths) - paths.index("/f200") < 50, "but for some that were under way, or on their way"

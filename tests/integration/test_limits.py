@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pwd
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.accounts import accounts
@@ -101,6 +102,27 @@ def test_a_limit_slows_a_download_that_is_under_way(make_daemon: MakeDaemon, ser
     assert daemon.status(task_id)["state"] == "downloading"
     daemon.ok("limit", "--daemon", "0")
     daemon.await_state(task_id, "finished")
+
+
+@pytest.mark.parametrize("size_bytes", [300, 10_000, 20_000])
+def test_small_files_are_no_faster_than_a_limit(daemon: Daemon, nginx: Nginx, size_bytes: int) -> None:
+    """Each has its time, though its bytes come at once."""
+    rate_bps, count = 20 * size_bytes, 30
+    urls = [nginx.file(f"limits/{size_bytes}-{number}", size_bytes).url for number in range(count)]
+    daemon.ok("limit", "--daemon", str(rate_bps))
+    tasks = [daemon.await_state(task_id, "finished") for task_id in daemon.json("add", *urls, str(daemon.files))["ids"]]
+    took_s = max(task["finished_at"] for task in tasks) - min(task["started_at"] for task in tasks)
+    assert took_s > 0.9 * count * size_bytes / rate_bps
+
+
+def test_a_small_file_that_waits_under_its_limit_ends_when_that_is_lifted(daemon: Daemon, nginx: Nginx) -> None:
+    served = nginx.file("limits/waits", 10_000)
+    task_id = daemon.add_one("--limit-rate", "1", served.url)
+    daemon.await_bytes(task_id, 10_000)
+    assert daemon.status(task_id)["state"] == "downloading", "it would take hours"
+    daemon.ok("limit", "--id", str(task_id), "0")
+    dest = Path(daemon.await_state(task_id, "finished")["dest"])
+    assert dest.read_bytes() == served.data
 
 
 def test_a_user_changes_their_own_limits_alone_and_never_one_that_an_administrator_has_set(daemon: Daemon) -> None:

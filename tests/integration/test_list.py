@@ -30,6 +30,13 @@ def test_list_shows_the_tasks_of_a_host_a_label_a_time_and_a_state(daemon: Daemo
     assert listed(daemon, "--all", "--label", "music") == music
     assert listed(daemon, "--all", "--host", "127.0.0.1", "--state", "cancelled") == films[:1]
     assert listed(daemon, "--label", "none") == []
+    six = daemon.add("http://[::1]:1/a", "http://[::2]/a", "--paused")
+    for host in ("[::1]:1", "[::1]", "::1", "::1:1"):
+        assert listed(daemon, "--host", host) == six[:1]
+    assert listed(daemon, "--host", "[::2]:80") == six[1:]
+    for empty in ("", ":80", "[]"):
+        refused = daemon.autodl("list", "--host", empty)
+        assert (refused.returncode, "host is empty" in refused.stderr) == (2, True)
     assert "no tasks that fit" in daemon.autodl("list", "--label", "none").stderr
     assert daemon.status(films[0])["label"] == "films"
     assert "films" in daemon.ok("status", str(films[0]))

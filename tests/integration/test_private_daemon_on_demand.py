@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -111,6 +113,52 @@ def test_a_runtime_folder_that_others_may_enter_is_refused(home: Home) -> None:
     assert done.returncode != 0
     assert str(open_folder) in done.stderr
     assert home.supervisors() == []
+
+
+def test_a_client_with_another_runtime_folder_finds_it(home: Home) -> None:
+    """As before a login that makes one, and after."""
+    assert home.run("add", "--paused", "http://127.0.0.1:1/x").returncode == 0
+    [supervisor] = home.supervisors()
+    other = home.folder / "other-runtime"
+    other.mkdir(mode=0o700)
+    home.environment["XDG_RUNTIME_DIR"] = str(other)
+    done = home.run("list", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads(done.stdout)["tasks"]) == 1
+    assert home.supervisors() == [supervisor]
+
+
+def test_one_whose_runtime_folder_was_removed_makes_way_for_another_with_its_queue(home: Home) -> None:
+    """As a logout does, after which nobody could reach it."""
+    assert home.run("add", "--paused", "http://127.0.0.1:1/x").returncode == 0
+    [supervisor] = home.supervisors()
+    runtime = Path(home.environment["XDG_RUNTIME_DIR"])
+    shutil.rmtree(runtime)
+    runtime.mkdir(mode=0o700)
+    done = home.run("list", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads(done.stdout)["tasks"]) == 1
+    assert home.supervisors() != [supervisor]
+
+
+def test_a_socket_in_a_folder_that_others_may_enter_now_is_not_the_daemon_s(home: Home) -> None:
+    """Whoever has made the folder anew listens there, and would be told passwords."""
+    assert home.run("add", "--paused", "http://127.0.0.1:1/x").returncode == 0
+    runtime = Path(home.environment["XDG_RUNTIME_DIR"])
+    listening = runtime / "autodl" / "autodl.sock"
+    shutil.rmtree(runtime)
+    listening.parent.mkdir(parents=True)
+    listening.parent.chmod(0o777)
+    other = home.folder / "other-runtime"
+    other.mkdir(mode=0o700)
+    home.environment["XDG_RUNTIME_DIR"] = str(other)
+    with socket.socket(socket.AF_UNIX) as trap:
+        trap.bind(str(listening))
+        trap.listen()
+        trap.setblocking(False)
+        assert home.run("list").returncode == 3
+        with pytest.raises(BlockingIOError):
+            trap.accept()
 
 
 def test_its_queue_is_there_again_after_it_was_killed(home: Home) -> None:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.daemon import AUTODL, Daemon
+from support.daemon import AUTODL, Daemon, MakeDaemon
 from support.misbehaving_server import Case, MisbehavingServer
 from support.nginx import Nginx
 from support.waiting import wait_until
@@ -77,3 +77,25 @@ def test_a_reply_that_never_comes_is_waited_for_as_long_as_is_set(daemon: Daemon
         assert task["error"]["code"] in ("stalled", "timeout"), task
         daemon.ok("cancel", str(task_id))
     wait_until(lambda: daemon.names() == [], "nothing is left", seen=daemon.names)
+
+
+def test_a_download_that_can_t_be_gone_on_with_and_always_breaks_fails_in_the_end(make_daemon: MakeDaemon) -> None:
+    """Of such attempts nothing is kept, so however far each came is no progress."""
+    daemon = make_daemon(config="[retry]\nmax_attempts = 3\nfirst_delay_s = 0.05\nmax_delay_s = 0.1\n").start()
+    with MisbehavingServer() as server:
+        case = Case(body=BODY, chunked=True, cut_after=100_000, rate_bps=500_000)
+        task_id = daemon.add_one(server.serve("/endless.bin", case))
+        task = daemon.await_state(task_id, "failed")
+    assert (task["attempts"], task["bytes_done"]) == (3, 0)
+    assert daemon.names() == []
+
+
+def test_of_a_cancelled_task_no_bytes_are_there(daemon: Daemon) -> None:
+    with MisbehavingServer() as server:
+        task_id = daemon.add_one(server.serve("/some.bin", Case(body=BODY, etag='"1"', hold_after=300_000)))
+        daemon.await_bytes(task_id)
+        daemon.ok("pause", "--id", str(task_id))
+        assert daemon.await_state(task_id, "paused")["bytes_done"] > 0
+        daemon.ok("cancel", str(task_id))
+        wait_until(lambda: daemon.json("status", str(task_id))["bytes_done"] == 0, "no bytes are said to be there")
+    assert daemon.names() == []

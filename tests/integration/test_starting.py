@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -191,6 +192,15 @@ def test_a_wrong_configuration_at_hangup_changes_nothing_and_is_said(daemon: Dae
     assert daemon.ok("max-tasks") == "10\n"
 
 
+def test_a_configuration_that_is_a_pipe_at_hangup_is_not_waited_for(daemon: Daemon) -> None:
+    daemon.config.unlink()
+    os.mkfifo(daemon.config)
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "no file to read settings from" in daemon.log(), "it is said", seen=daemon.log_end)
+    assert daemon.ok("max-tasks") == "10\n"
+
+
 def test_the_number_of_the_command_line_wins_over_the_file_s(make_daemon: MakeDaemon) -> None:
     daemon = make_daemon("4", config="max_tasks_num = 3\n").start()
     assert daemon.ok("max-tasks") == "4\n"
@@ -211,7 +221,7 @@ def test_a_stopped_daemon_keeps_parts_and_the_next_one_goes_on_from_them(daemon:
     task = daemon.await_state(task_id, "finished")
     assert (daemon.files / "stop.bin").read_bytes() == served.data
     assert task["error"] is None
-    first, second = nginx.fetches("stop.bin")
+    first, second = nginx.fetches("stop.bin", at_least=2)
     assert (first.status, second.status) == (200, 206)
     assert second.body_bytes <= 3_000_000 - 500_000
     assert daemon.names() == ["stop.bin"]
@@ -257,3 +267,10 @@ def test_what_workers_run_is_loaded_before_they_are_forked(daemon: Daemon, nginx
     forkserver = daemon.family().forkserver
     assert forkserver is not None
     assert any("pycurl" in mapping.path for mapping in forkserver.memory_maps())
+
+
+def test_no_library_that_speaks_to_networks_is_in_the_supervisor(daemon: Daemon, nginx: Nginx) -> None:
+    daemon.await_state(daemon.add_one(nginx.file("start/mapped.bin", 10).url), "finished")
+    libraries = {Path(line.split()[-1]).name for line in Path(f"/proc/{daemon.pid}/maps").read_text().splitlines()}
+    assert any(name.startswith("libsqlite3") for name in libraries), "they can be seen"
+    assert not [name for name in libraries if name.startswith(("libcurl", "libssl", "libcrypto"))]

@@ -33,7 +33,7 @@ def test_cancel_of_a_waiting_task_fetches_nothing(daemon: Daemon, nginx: Nginx) 
     daemon.ok("resume")
     daemon.await_state(daemon.add_one(nginx.file("steer/next", 10).url), "finished")
     assert daemon.status(task_id)["state"] == "cancelled"
-    assert nginx.fetches("waiting.bin") == []
+    assert nginx.fetches("waiting.bin", at_least=0) == []
 
 
 def test_a_cancelled_task_can_be_retried_from_the_beginning(daemon: Daemon, nginx: Nginx) -> None:
@@ -45,7 +45,7 @@ def test_a_cancelled_task_can_be_retried_from_the_beginning(daemon: Daemon, ngin
     daemon.await_state(task_id, "finished")
     assert (daemon.files / "cancelled-then-retried.bin").read_bytes() == served.data
     assert daemon.names() == ["cancelled-then-retried.bin"]
-    assert [fetch.asked_range for fetch in nginx.fetches("cancelled-then-retried.bin")] == [None, None]
+    assert [fetch.asked_range for fetch in nginx.fetches("cancelled-then-retried.bin", at_least=2)] == [None, None]
 
 
 def test_a_finished_task_can_not_be_cancelled(daemon: Daemon, nginx: Nginx) -> None:

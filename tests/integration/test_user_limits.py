@@ -18,6 +18,8 @@ from support.misbehaving_server import Case, MisbehavingServer
 from support.rpc import Refused
 from support.waiting import wait_until
 
+NOWHERE = "http://127.0.0.1:1/x"
+
 LARGE = bytes(range(256)) * 2000
 HELD = Case(body=LARGE, hold_after=100_000, ranges=False)
 STUDENTS = f"adlt-students-{secrets.token_hex(3)}"
@@ -90,6 +92,52 @@ def test_a_group_s_table_is_for_who_is_in_it(make_daemon: MakeDaemon, users: dic
     assert "2 is the most" in refusal.value.message
     reload(daemon, config + f"[users.{bob.name}]\nqueued = 3\n")
     add(daemon, bob, place, url, paused=True)
+
+
+def test_retry_queues_no_more_than_may_be_and_root_s_is_not_counted(
+    make_daemon: MakeDaemon, users: dict[str, User], place: Path
+) -> None:
+    alice = users["alice"]
+    daemon = make_daemon(config=f"{QUICK}\n[limits]\nqueued = 3\n").start()
+    ids: list[int] = []
+    for _ in range(3):
+        more = add(daemon, alice, place, *[NOWHERE] * 2, paused=True)
+        alice.call(daemon.socket, "cancel", ids=more)
+        ids += more
+    alice.call(daemon.socket, "pause")
+    alice.call(daemon.socket, "retry", ids=ids[:2])
+    with pytest.raises(Refused) as refused:
+        alice.call(daemon.socket, "retry", ids=ids[2:4])
+    assert refused.value.code == "queue_full"
+    assert daemon.status(ids[2])["state"] == daemon.status(ids[3])["state"] == "cancelled", "all or none"
+    alice.call(daemon.socket, "retry", ids=ids[2:3])
+    with pytest.raises(Refused):
+        add(daemon, alice, place, NOWHERE)
+    daemon.ok("retry", str(ids[4]))
+    assert daemon.status(ids[4])["state"] == "enqueued"
+
+
+def test_of_a_list_that_is_more_than_may_be_queued_add_prints_every_task_that_is(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon(config=f"{QUICK}\n[limits]\nqueued = 6000\n").start()
+    done = daemon.autodl("add", "--paused", "-i", "-", stdin="http://127.0.0.1:1/x\n" * 10_500)
+    assert done.returncode == 1
+    assert [int(line) for line in done.stdout.split()] == [task["id"] for task in daemon.tasks()]
+    said, error = done.stderr.splitlines()
+    assert said == "autodl: only 5500 URLs of 10500 could be queued (number 1 to 5000, 10001 to 10500 of them)"
+    assert "6000 is the most" in error
+
+
+def test_of_a_list_that_is_more_than_may_be_queued_get_says_what_goes_on(
+    make_daemon: MakeDaemon, server: MisbehavingServer
+) -> None:
+    daemon = make_daemon(config=f"{QUICK}\n[limits]\nqueued = 6000\n").start()
+    done = daemon.autodl("get", "-i", "-", stdin=(server.serve("/held", HELD) + "\n") * 10_500)
+    assert (done.returncode, done.stdout) == (1, "")
+    first, last = daemon.tasks()[0]["id"], daemon.tasks()[-1]["id"]
+    said, error = done.stderr.splitlines()
+    assert "only 5500 URLs of 10500 could be queued" in said
+    assert f"; the downloads {first} to {last} go on in the background; " in said
+    assert "6000 is the most" in error
 
 
 def test_all_tasks_of_a_user_together_open_no_more_connections_than_they_may(

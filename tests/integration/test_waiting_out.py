@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from support.daemon import MakeDaemon
+from support.misbehaving_server import Case, MisbehavingServer
 from support.nginx import Nginx
 
 _CLONE_NEWNET = 0x40000000
@@ -85,6 +87,33 @@ def test_a_full_disk_is_waited_out_whatever_the_number_of_attempts(
         daemon.await_state(task_id, "retrying")
         subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
         daemon.await_task(task_id, "finished", lambda task: task["state"] == "finished")
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_space_stays_free_also_where_a_server_does_not_say_how_much_is_to_come(
+    make_daemon: MakeDaemon, place: Path
+) -> None:
+    config = ONE_TRY.format(first_delay_s=3600).replace("min_free_bytes = 0", "min_free_bytes = 16000000")
+    daemon = make_daemon(config=config).start()
+    folder = place / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "autodl-test", folder], check=True)
+    try:
+        with MisbehavingServer() as server:
+            url = server.serve("/endless", Case(body=bytes(64_000_000), chunked=True, rate_bps=8_000_000))
+            task_id = daemon.add_one(url, "-d", str(folder))
+            fullest_bytes = 0
+
+            def is_over(task: dict[str, object]) -> bool:
+                nonlocal fullest_bytes
+                used = os.statvfs(folder)
+                fullest_bytes = max(fullest_bytes, (used.f_blocks - used.f_bavail) * used.f_frsize)
+                return task["state"] == "retrying"
+
+            task = daemon.await_task(task_id, "waits for space", is_over)
+        assert task["error"]["code"] == "disk_full"
+        assert 8_000_000 < fullest_bytes < 28_000_000, "it is noticed on the way, and not when the disk is full"
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 

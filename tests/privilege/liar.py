@@ -45,12 +45,12 @@ class Liar:
         return {"type": kind, "lease": self.lease, **fields}
 
     def started(self, **fields: Any) -> dict[str, Any]:
-        values = {"dir": "/tmp", "name": "x", "part": ".x.autodl-part", "bytes_done": 0, "bytes_total": 9}
+        values = {"name": "x", "part": ".x.autodl-part", "bytes_done": 0, "bytes_total": 9}
         return self.report("started", **{**values, "http_status": 200, **fields})
 
     def ready(self, **fields: Any) -> dict[str, Any]:
         identity = {"inode": 1, "size_bytes": 1, "mtime_ns": 1}
-        values = {"dir": "/tmp", "name": "x", "part": ".x.autodl-part", "identity": identity, "bytes_received": 1}
+        values = {"name": "x", "part": ".x.autodl-part", "identity": identity, "bytes_received": 1}
         return self.report("ready", **{**values, "http_status": 200, **fields})
 
     def progress(self, **fields: Any) -> dict[str, Any]:

@@ -28,6 +28,33 @@ def forged_sha256(liar: Liar) -> None:
 
 
 @lie
+def says_that_its_folder_is_another(liar: Liar) -> None:
+    """A next worker would be confined to that one."""
+    liar.say(liar.started(dir="/etc/cron.d"))
+    os._exit(1)
+
+
+@lie
+def name_in_another_folder(liar: Liar) -> None:
+    liar.say(liar.started(name="../.profile"))
+    os._exit(1)
+
+
+@lie
+def part_in_another_folder(liar: Liar) -> None:
+    liar.say(liar.ready(part="../.NAME.autodl-part"))
+    os._exit(1)
+
+
+@lie
+def work_beside_its_reports(liar: Liar) -> None:
+    """Each is costly to read, and nothing in it is a report."""
+    beside = ",".join(['{"":{}}'] * 5000)
+    for _ in range(200):
+        liar.put(f'{{"worker":"{liar.key}","reports":[],"x":[{beside}]}}')
+
+
+@lie
 def ready_twice(liar: Liar) -> None:
     liar.say(liar.ready(), liar.ready())
 
@@ -64,13 +91,19 @@ def returned_though_alone(liar: Liar) -> None:
 
 
 @lie
+def retained_unasked(liar: Liar) -> None:
+    liar.say(liar.report("retained"))
+
+
+@lie
 def bound_twice(liar: Liar) -> None:
     liar.say({"type": "bound", "lease": liar.key})
 
 
 @lie
 def pong_unasked(liar: Liar) -> None:
-    liar.say({"type": "pong"})
+    """The first may be asked for by now; the second can't be."""
+    liar.say({"type": "pong"}, {"type": "pong"})
 
 
 @lie
@@ -130,7 +163,7 @@ def long_word(liar: Liar) -> None:
 
 @lie
 def zero_byte(liar: Liar) -> None:
-    liar.say(liar.started(name="a\0b", dir="/tmp/\ud800"), liar.finished())
+    liar.say(liar.started(name="a\0b"), liar.finished())
 
 
 @lie

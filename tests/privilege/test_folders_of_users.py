@@ -70,9 +70,52 @@ def test_a_sticky_folder_takes_files_of_all_and_keeps_each_for_its_owner(
     trap.write_bytes(b"bob's")
     os.chown(trap, users["bob"].uid, users["bob"].gid)
     trap.chmod(0o666)
-    task = saved(daemon, users["alice"], nginx.file("folders/trap.bin", 1000).url, folder)
+    task = saved(daemon, users["alice"], nginx.file("folders/trap.bin", 300_000).url, folder)
     assert str(task["dest"]).endswith("/trap.1.bin")
     assert trap.read_bytes() == b"bob's"
+    # A small file that comes at once needs none.
+    task = saved(daemon, users["alice"], nginx.file("folders/small/trap.bin", 1000).url, folder)
+    assert Path(str(task["dest"])).name in ("trap.bin", "trap.2.bin")
+    assert Path(str(task["dest"])).stat().st_uid == users["alice"].uid
+    assert trap.read_bytes() == b"bob's"
+
+
+@pytest.mark.parametrize("kind", ["file", "fifo", "hard link"])
+@pytest.mark.parametrize("policy", ["rename", "overwrite"])
+def test_what_somebody_put_in_a_control_file_s_place_is_in_nobody_s_way(
+    daemon: Daemon, nginx: Nginx, users: dict[str, User], place: Path, kind: str, policy: str
+) -> None:
+    served = nginx.file("folders/blocked.bin", 3_000_000)
+    folder = made(place / f"sticky-{kind}-{policy}", 0o1777)
+    trap = folder / ".blocked.bin.autodl-ctl"
+    if kind == "fifo":
+        os.mkfifo(trap)
+    else:
+        trap.write_bytes(b"bob's")
+    os.chown(trap, users["bob"].uid, users["bob"].gid)
+    trap.chmod(0o666)
+    if kind == "hard link":
+        os.link(trap, folder / "second")
+    params = {"urls": [served.url], "dir": str(folder), "on_conflict": policy}
+    task = daemon.await_state(users["alice"].call(daemon.socket, "add", **params)["ids"][0], "finished")
+    assert Path(str(task["dest"])).read_bytes() == served.data
+    assert trap.stat().st_uid == users["bob"].uid
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_nor_is_it_when_a_checkpoint_is_due(
+    daemon: Daemon, nginx: Nginx, users: dict[str, User], place: Path, kind: str
+) -> None:
+    served = nginx.file("folders/slow.bin", 3_000_000, rate="800k")
+    folder = made(place / f"sticky-slow-{kind}", 0o1777)
+    [task_id] = users["alice"].call(daemon.socket, "add", urls=[served.slow_url], dir=str(folder))["ids"]
+    daemon.await_bytes(task_id)
+    trap = folder / ".slow.bin.autodl-ctl"
+    (trap.mkdir if kind == "folder" else trap.touch)()
+    os.chown(trap, users["bob"].uid, users["bob"].gid)
+    task = daemon.await_state(task_id, "finished")
+    assert (task["attempts"], Path(str(task["dest"])).read_bytes() == served.data) == (1, True)
+    assert {path.name for path in folder.iterdir()} == {"slow.bin", trap.name}
 
 
 def test_a_setgid_folder_hands_its_group_on(daemon: Daemon, nginx: Nginx, users: dict[str, User], place: Path) -> None:
@@ -237,3 +280,25 @@ def test_a_user_who_is_deleted_while_their_task_runs_takes_nobody_along(
     task = daemon.await_settled([running])[running]
     assert (task["state"], task["error"] and task["error"]["code"]) != ("finished", None)
     assert not leaver.home.exists()
+
+
+def test_a_home_is_the_caller_s_from_the_moment_in_which_a_task_is_added(
+    daemon: Daemon, nginx: Nginx, users: dict[str, User]
+) -> None:
+    """Nobody asks a worker later which folder is its own."""
+    alice, bob = users["alice"], users["bob"]
+    served = nginx.file("folders/home.bin", 1000)
+    wanted = {"~": alice.home, "~/": alice.home, "~/a/b": alice.home / "a/b", f"~{bob.name}/c": bob.home / "c"}
+    for asked, folder in wanted.items():
+        [task_id] = alice.call(daemon.socket, "add", urls=[served.url], dir=asked, paused=True)["ids"]
+        assert alice.call(daemon.socket, "status", id=task_id)["dir"] == str(folder)
+    [task_id] = alice.call(daemon.socket, "add", urls=[served.url], dir="~/a/b/")["ids"]
+    task = daemon.await_state(task_id, "finished")
+    assert (task["dest"], task["dir"]) == (str(alice.home / "a/b/home.bin"), str(alice.home / "a/b"))
+
+
+def test_a_home_that_nobody_has_is_said_so(daemon: Daemon, nginx: Nginx, alice: User) -> None:
+    served = nginx.file("folders/nobody.bin", 1000)
+    [task_id] = alice.call(daemon.socket, "add", urls=[served.url], dir="~adlt-no-such-account/x")["ids"]
+    task = daemon.await_state(task_id, "failed")
+    assert task["error"]["code"] == "folder"

@@ -117,11 +117,18 @@ def test_a_worker_has_open_what_it_works_with_and_nothing_else(daemon: Daemon, n
     assert len([words for words in unix if words[6] in inodes]) == 1
 
 
-def test_a_worker_s_environment_folder_and_session_are_its_own(daemon: Daemon, nginx: Nginx, alice: User) -> None:
+def test_a_worker_s_environment_and_folder_are_its_own(daemon: Daemon, nginx: Nginx, alice: User) -> None:
     worker = worker_at_work(daemon, alice, nginx, "session.bin")
     assert os.readlink(f"/proc/{worker.pid}/cwd") == "/"
-    assert os.getsid(worker.pid) == worker.pid
     assert status_of(worker.pid)["Umask"] == "0022"
+
+
+def test_workers_share_a_session_that_is_not_the_daemon_s(daemon: Daemon, nginx: Nginx, alice: User) -> None:
+    """So they are one group for the kernel's scheduler, and nobody types into a shell of root's."""
+    worker = worker_at_work(daemon, alice, nginx, "session.bin")
+    assert os.getsid(worker.pid) == worker.ppid()
+    assert os.getsid(worker.pid) != os.getsid(daemon.pid)
+    assert os.getpgid(worker.pid) == worker.pid
 
 
 def test_what_else_was_in_the_daemon_s_environment_is_in_no_other_process(

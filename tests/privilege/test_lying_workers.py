@@ -153,6 +153,7 @@ def expect_the_liar_alone_to_suffer(stage: Stage, task_id: int, honest: tuple[in
     task = daemon.await_state(task_id, "failed")
     assert task["error"]["code"] == "worker_lost", task
     assert task["dest"] is None
+    assert task["dir"] == str(stage.folder)
     other = daemon.await_state(honest[0], "finished")
     assert Path(other["dest"]).read_bytes() == honest[1]
     assert other["attempts"] == 1

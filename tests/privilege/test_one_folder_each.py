@@ -80,6 +80,23 @@ def test_a_file_that_comes_first_waits_for_no_folder_full_of_small_ones(
     assert lost(single) == []
 
 
+@pytest.mark.parametrize(("slots", "connections", "per_host"), [(2, 8, 16), (10, 1, 1)])
+def test_a_file_that_comes_first_does_not_wait_for_small_ones_that_have_all_connections_of_its_host(
+    make_daemon: MakeDaemon, nginx: Nginx, place: Path, slots: int, connections: int, per_host: int
+) -> None:
+    url = nginx.file("each/crowd.bin", 100).url
+    several = QUICK.replace("connections = 1\n", f"connections = {connections}\nconnections_per_host = {per_host}\n")
+    daemon = make_daemon(config=f"max_tasks_num = {slots}\n" + several).start()
+    with daemon.connect() as wire:
+        crowds = [wire.call("add", urls=[url] * 3000, dir=str(place / "crowd"))["ids"] for _ in range(3)]
+        daemon.await_state(crowds[0][50], "finished")
+        [first] = wire.call("add", urls=[url], dir=str(place / "elsewhere"), priority=9)["ids"]
+        daemon.await_state(first, "finished")
+        assert daemon.status(crowds[-1][-1])["state"] == "enqueued"
+        wire.call("clear")
+    assert lost(daemon) == []
+
+
 @pytest.mark.parametrize("how", ["removed", "made anew", "moved away and replaced by a link"])
 def test_a_folder_that_was_replaced_between_two_tasks_is_the_new_one(
     single: Daemon, nginx: Nginx, place: Path, how: str

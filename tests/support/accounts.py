@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pwd
 import secrets
 import socket
 import subprocess
+import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from support.rpc import Refused, Wire
+
+_UIDS = range(20_000, 60_000)
+_TURNS = Path(tempfile.gettempdir(), "autodl-tests-of-accounts.lock")
+"""Whose turn it is to change the accounts: the tools give up soon where others are at it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +97,51 @@ class User:
 
 @contextlib.contextmanager
 def accounts(*names: str, groups: dict[str, list[str]] | None = None) -> Iterator[dict[str, User]]:
-    """Make accounts, with homes that nobody else enters and each in a group of its own besides; remove them after."""
+    """Make accounts, with homes that nobody else enters and each in a group of its own besides; remove them after.
+
+    Their numbers come at random: what one has left behind in a queue must not become that of the next.
+    """
+    check_others_can_run(Path(sys.executable))
     mark = secrets.token_hex(3)
     made: dict[str, User] = {}
     extra_groups = {group for wanted in (groups or {}).values() for group in wanted}
-    new_groups = [group for group in extra_groups if subprocess.run(["groupadd", group], stderr=-3).returncode == 0]
+    with _a_turn():
+        new_groups = [group for group in extra_groups if subprocess.run(["groupadd", group], stderr=-3).returncode == 0]
     try:
-        for name in names:
-            account = f"adlt-{name}-{mark}"
-            options = ["-G", ",".join((groups or {})[name])] if name in (groups or {}) else []
-            subprocess.run(["useradd", "-m", "-U", "-s", "/bin/sh", *options, account], check=True)
-            entry = pwd.getpwnam(account)
-            home = Path(entry.pw_dir)
-            home.chmod(0o700)
-            made[name] = User(
-                account, entry.pw_uid, entry.pw_gid, home, frozenset(os.getgrouplist(account, entry.pw_gid))
-            )
+        with _a_turn():
+            for name in names:
+                made[name] = _made(f"adlt-{name}-{mark}", (groups or {}).get(name, []))
         yield made
     finally:
-        for user in made.values():
-            subprocess.run(["userdel", "-r", "-f", user.name], check=True, stderr=subprocess.DEVNULL)
-        for group in new_groups:
-            subprocess.run(["groupdel", group], check=True)
+        with _a_turn():
+            for user in made.values():
+                subprocess.run(["userdel", "-r", "-f", user.name], check=True, stderr=subprocess.DEVNULL)
+            for group in new_groups:
+                subprocess.run(["groupdel", group], check=True)
+
+
+def check_others_can_run(program: Path) -> None:
+    """Fail in a sentence where these tests can't work: they run this very Python as accounts that they make."""
+    for path in (program, program.resolve()):
+        closed = [folder for folder in path.parents if not folder.stat().st_mode & 0o001]
+        assert not closed, (
+            f"nobody but root gets at {path}, since {closed[-1]} is closed to others, and these tests run it as others;"
+            " make the environment with a Python that everybody may run, such as /usr/bin/python3"
+        )
+
+
+def _made(account: str, groups: list[str]) -> User:
+    options = ["-G", ",".join(groups)] if groups else []
+    options += ["-u", str(_UIDS.start + secrets.randbelow(len(_UIDS)))]
+    subprocess.run(["useradd", "-m", "-U", "-s", "/bin/sh", *options, account], check=True)
+    entry = pwd.getpwnam(account)
+    home = Path(entry.pw_dir)
+    home.chmod(0o700)
+    return User(account, entry.pw_uid, entry.pw_gid, home, frozenset(os.getgrouplist(account, entry.pw_gid)))
+
+
+@contextlib.contextmanager
+def _a_turn() -> Iterator[None]:
+    with _TURNS.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

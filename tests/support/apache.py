@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from support.server_process import ServerProcess, free_port, program
+from support.waiting import wait_for_many
 
 USER, PASSWORD = "alice", "hunter 2:ü"
 _MODULES = (
@@ -28,7 +29,7 @@ StartServers 1
 ServerLimit 2
 ThreadsPerChild 16
 MaxRequestWorkers 32
-LogFormat "%U|%>s|%{{Authorization}}i|%{{User-Agent}}i|%{{Referer}}i|%{{Cookie}}i" plain
+LogFormat "%U%q|%>s|%{{Authorization}}i|%{{User-Agent}}i|%{{Referer}}i|%{{Cookie}}i" plain
 CustomLog {folder}/access.log plain
 DocumentRoot {folder}/files
 <Directory {folder}/files>
@@ -74,8 +75,17 @@ class Apache:
         """End it."""
         self._process.stop()
 
-    def requests(self, path: str) -> list[list[str]]:
-        """Return what was asked of a path: status, Authorization, User-Agent, Referer, Cookie."""
+    def requests(self, path: str, *, at_least: int = 1) -> list[list[str]]:
+        """Return what was asked of a path with its query, once so much was.
+
+        A request is logged after its last byte has been sent, so a client may be done before.
+
+        Returns:
+            For each request: status, Authorization, User-Agent, Referer, Cookie; `-` for what was not sent.
+        """
+        return wait_for_many(lambda: self._logged(path), at_least, f"requests for {path} in the log")
+
+    def _logged(self, path: str) -> list[list[str]]:
         lines = (self._folder / "access.log").read_text().splitlines()
         return [fields[1:] for fields in (line.split("|") for line in lines) if fields[0] == path]
 

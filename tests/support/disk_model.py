@@ -18,6 +18,8 @@ from support.strace_reader import Call
 SECTOR_BYTES = 512
 _LONG_AGO = -2
 _DELETED = " (deleted)"
+_UNNAMED = re.compile(r"/#\d+$")
+_DESCRIPTOR = re.compile(r"/proc/self/fd/(\d+)")
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +85,8 @@ class Disk:
         self._live: dict[str, File | Folder] = {"": self.root}
         self._deleted: dict[str, File | Folder] = {}
         self._submitted: dict[tuple[str, int], tuple[int, str]] = {}
+        self._unnamed: dict[tuple[str, int], File] = {}
+        """Files that were made without a name, by thread and descriptor."""
         self.lines: list[int] = []
         """Where something changed or was synced: the moments at which a cut makes a difference."""
         for path in existing:
@@ -100,6 +104,10 @@ class Disk:
         path = self._path(call.result_path or "")
         if path is None:
             return False
+        if "O_TMPFILE" in call.arguments:
+            path = path.removesuffix(_DELETED)
+            self._deleted[path] = self._unnamed[call.thread, call.result] = File(path)
+            return True
         node = self._live.get(path)
         if node is None and "O_CREAT" in call.arguments:
             self._add(call.ended, (path, File(path)))
@@ -187,10 +195,12 @@ class Disk:
     _renameat = _renameat2 = _rename
 
     def _link(self, call: Call) -> bool:
+        descriptor = _DESCRIPTOR.fullmatch(call.texts[0].decode())
         old, new = self._target(call, 0), self._target(call, 1)
-        if old is None or new is None:
+        if new is None or (old is None and descriptor is None):
             return False
-        self._add(call.ended, (new, self._live[old]))
+        node = self._live[old or ""] if descriptor is None else self._unnamed[call.thread, int(descriptor[1])]
+        self._add(call.ended, (new, node))
         return True
 
     _linkat = _link
@@ -230,7 +240,8 @@ class Disk:
             return None
         if path.endswith(_DELETED):
             return self._deleted[path.removesuffix(_DELETED)]
-        return self._live.get(path)
+        node = self._live.get(path)
+        return node if node is not None or not _UNNAMED.search(path) else self._deleted[path]
 
     def _file(self, call: Call) -> File | None:
         node = self._node(call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from support.certificates import Certificates
@@ -35,9 +36,19 @@ implicit_ssl={implicit}
 
 
 class Vsftpd:
-    """An anonymous FTP server; with certificates it takes TLS only, from the start when `implicit`."""
+    """An anonymous FTP server; with certificates it takes TLS only, from the start when `implicit`.
 
-    def __init__(self, folder: Path, certificates: Certificates | None = None, *, implicit: bool = False) -> None:
+    `denied`: commands that it does not obey.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        certificates: Certificates | None = None,
+        *,
+        implicit: bool = False,
+        denied: Sequence[str] = (),
+    ) -> None:
         self.root, empty, config = folder / "root", folder / "empty", folder / "vsftpd.conf"
         self.root.mkdir(parents=True)
         empty.mkdir()
@@ -47,6 +58,8 @@ class Vsftpd:
         if certificates is not None:
             pair = certificates.good
             text += _VSFTPD_TLS.format(cert=pair.cert, key=pair.key, implicit="YES" if implicit else "NO")
+        if denied:
+            text += f"cmds_denied={','.join(denied)}\n"
         config.write_text(text)
         config.chmod(0o600)
         self._process = ServerProcess([program("vsftpd"), str(config)], ports=[port], log=folder / "vsftpd.log")

@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.waiting import wait_until
+from support.waiting import wait_for_many, wait_until
 
 _CONFIG = """
 daemon off;
@@ -108,8 +108,14 @@ class Nginx:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._folder / "files" / name)
 
-    def fetches(self, name: str) -> list[Fetch]:
-        """Return what has been asked of a file, slow or not, in order; a request under way is not in it yet."""
+    def fetches(self, name: str, *, at_least: int = 1) -> list[Fetch]:
+        """Return what has been asked of a file, slow or not, in order, once so many have ended.
+
+        A request is logged after its last byte has been sent, so a client may be done before.
+        """
+        return wait_for_many(lambda: self._logged(name), at_least, f"requests for {name} in the log")
+
+    def _logged(self, name: str) -> list[Fetch]:
         found = []
         for line in (self._folder / "access.log").read_text().splitlines():
             uri, status, size, asked = line.split("|")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,12 @@ class Wire:
     def finish_sending(self) -> None:
         """Say that no more comes."""
         self._socket.shutdown(socket.SHUT_WR)
+
+    def is_cut(self) -> bool:
+        """Tell whether the daemon has closed the connection, read to its end or not."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLHUP)
+        return bool(poll.poll(0))
 
     def read(self) -> dict[str, Any] | None:
         """Return the next line, decoded; None at the end."""

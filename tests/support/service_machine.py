@@ -13,7 +13,7 @@ from typing import Any
 
 from support.daemon import QUICK, REPO, SETTLED
 from support.machine import Machine
-from support.waiting import wait_until
+from support.waiting import wait_for_many, wait_until
 
 SERVICE = "autodl.service"
 SOCKET = "autodl.socket"
@@ -102,8 +102,14 @@ class ServiceMachine:
         path.write_bytes(data)
         return hashlib.sha256(data).hexdigest()
 
-    def fetches(self, name: str) -> list[tuple[int, str]]:
-        """Return status and asked range (`-` for all) of what has been asked of a file; not what is under way."""
+    def fetches(self, name: str, *, at_least: int = 1) -> list[tuple[int, str]]:
+        """Return status and asked range (`-` for all) of what has been asked of a file, once so much has ended.
+
+        A request is logged after its last byte has been sent, so a client may be done before.
+        """
+        return wait_for_many(lambda: self._logged(name), at_least, f"requests for {name} in the log")
+
+    def _logged(self, name: str) -> list[tuple[int, str]]:
         log = self.machine.path("var/log/nginx/files.log")
         found = []
         for line in log.read_text().splitlines() if log.exists() else []:

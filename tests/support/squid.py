@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from support.server_process import ServerProcess, free_port, program
+from support.waiting import wait_for_many
 
 USER, PASSWORD = "carol", "pass word"
 _CONFIG = """
@@ -16,6 +17,7 @@ access_log stdio:{folder}/access.log
 cache_log {folder}/cache.log
 cache_store_log none
 cache deny all
+strip_query_terms off
 coredump_dir {folder}
 shutdown_lifetime 0 seconds
 visible_hostname localhost
@@ -56,7 +58,12 @@ class Squid:
         """End it; asked nicely, it takes two seconds."""
         self._process.kill()
 
-    def requests(self) -> list[str]:
-        """Return the lines of the access log."""
+    def request(self, url: str) -> str:
+        """Return the line of the log for a URL, once it is there: a client may be done before."""
+        return wait_for_many(lambda: self.requests(url), 1, f"request for {url} in the log")[0]
+
+    def requests(self, url: str) -> list[str]:
+        """Return the lines that the log has for a URL."""
         path = self._folder / "access.log"
-        return path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line for line in lines if f" {url} " in line]

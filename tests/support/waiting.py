@@ -36,3 +36,18 @@ def wait_until(
             instead = f"; there was {seen()!r}" if seen is not None else ""
             raise NeverCame(f"waited {timeout_s:g} s in vain: {what}{instead}")
         time.sleep(0.01)
+
+
+def wait_for_many(look: Callable[[], list[T]], at_least: int, what: str) -> list[T]:
+    """Return the first list of `look` that has so many members.
+
+    Raises: NeverCame.
+    """
+    found: list[T] = []
+
+    def is_long_enough() -> bool:
+        found[:] = look()
+        return len(found) >= at_least
+
+    wait_until(is_long_enough, f"{at_least} {what}", seen=lambda: found)
+    return found

@@ -94,6 +94,7 @@ class Errand:
             identity=self.identity,
             options=self.behaviour.options,
             connections=(CONNECTIONS,) * (1 + len(self.behaviour.options.mirrors)),
+            is_again=self.attempts > 1,
         )
 
     def learn(self, worker: BehaviourWorker, assign: Assign) -> None:

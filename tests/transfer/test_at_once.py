@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -100,6 +101,37 @@ def test_an_answer_that_comes_while_the_worker_is_held_up_is_no_late_one(
     worker._leave()
     os.close(orders_fd)
     assert [type(report) for report in kept.reports] == [Ready, Ready]
+
+
+@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.EISDIR])
+def test_where_there_are_no_unnamed_files_what_came_at_once_goes_into_a_part_file(
+    server: MisbehavingServer, folder: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    asked: list[int] = []
+    real_open = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            asked.append(flags)
+            raise OSError(error, os.strerror(error))
+        return real_open(path, flags, mode, dir_fd=dir_fd)
+
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(os, "open", refuse)
+    kept = Kept()
+    orders_fd, write_fd = os.pipe()
+    worker = Worker(orders_fd, kept, None)
+    worker._backlog.obey([assignment(name, server.serve(f"/{name}", Case(body=BODY)), folder) for name in "fg"])
+    worker._backlog.step(clock.now)
+    while len(kept.reports) < 2:
+        worker._turn()
+        clock.now += 0.0005
+    os.close(write_fd)
+    worker._leave()
+    os.close(orders_fd)
+    assert [report.part for report in kept.reports if isinstance(report, Ready)] == [".f.autodl-part", ".g.autodl-part"]
+    assert len(asked) == 1
+    assert len(server.requests) == 2
 
 
 def assignment(lease: str, url: str, folder: Path) -> Assign:

@@ -42,6 +42,7 @@ def refused(report: Report, folder: Path) -> Failed:
     """Check that nothing was published for the checksum's sake."""
     assert isinstance(report, Failed)
     assert report.code is FailureCode.CHECKSUM
+    assert report.http_status in (200, 206)
     assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
     return report
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from outcomes import arrival, failure, outcome
 from support.certificates import Certificates
 from support.ftp import PASSWORD, USER, PyFtp, Vsftpd
+from support.ftp_banner import FtpBanner, busy, endless_lines
 from support.server_process import public_folder, running
 from support.sshd import Sshd, make_key
 from worker_harness import WorkerHarness
 
 from autodl_lib.contract.failures import RETRYABLE, FailureCode
+from autodl_lib.contract.transfer_options import TransferOptions
 from autodl_lib.contract.worker_messages import Failed, Finished, Halt, Halted, Note, Ready, Started
+from autodl_lib.worker.files.control_file import decode_slots, encode_slot
 
 BODY = os.urandom(3_000_000)
+OTHER = bytes(reversed(BODY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,15 +110,23 @@ def test_a_file_that_is_missing_says_so(files: FileServer, worker: WorkerHarness
     assert failed.code is FailureCode.REMOTE_MISSING
 
 
-def paused(files: FileServer, worker: WorkerHarness, folder: Path) -> Halted:
-    """Pause a slow download in the middle; its tag is `t`."""
-    (files.root / "f").write_bytes(BODY)
-    assign = worker.assign(f"{files.url}/f", folder, limit_rate_bps=2_000_000, tag="t")
+def halted_midway(url: str, root: Path, worker: WorkerHarness, folder: Path, **fields: object) -> Halted:
+    """Pause a slow download of `f`, which is BODY, in the middle; its tag is `t`."""
+    (root / "f").write_bytes(BODY)
+    os.utime(root / "f", (1e9, 1e9))
+    assign = worker.assign(f"{url}/f", folder, limit_rate_bps=2_000_000, tag="t", **fields)
     worker.await_report(Started, assign.lease, such=lambda report: report.part is not None)  # not: it waits
     worker.order(Halt(lease=assign.lease, discard=False))
     halted = worker.await_end(assign.lease)
     assert isinstance(halted, Halted)
-    assert 0 < halted.bytes_done < len(BODY)
+    assert halted.bytes_done < len(BODY)
+    return halted
+
+
+def paused(files: FileServer, worker: WorkerHarness, folder: Path) -> Halted:
+    """Pause a slow download in the middle; what came of it is kept."""
+    halted = halted_midway(files.url, files.root, worker, folder)
+    assert halted.bytes_done > 0
     return halted
 
 
@@ -124,6 +137,43 @@ def test_a_paused_file_goes_on_where_it_was(files: FileServer, worker: WorkerHar
     assert (folder / "f").read_bytes() == BODY
     [ready] = worker.reports_of(again.lease, Ready)
     assert ready.bytes_received == len(BODY) - halted.bytes_done
+
+
+def test_a_file_of_the_same_size_that_is_another_one_is_fetched_anew(
+    files: FileServer, worker: WorkerHarness, folder: Path
+) -> None:
+    halted = paused(files, worker, folder)
+    (files.root / "f").write_bytes(OTHER)
+    again = worker.assign(f"{files.url}/f", folder, tag="t", name="f", part=halted.part)
+    assert isinstance(worker.await_end(again.lease), Finished)
+    assert (folder / "f").read_bytes() == OTHER
+    assert [note.text for note in worker.reports_of(again.lease, Note)] == ["the remote file changed; starting over"]
+    assert [path.name for path in folder.iterdir()] == ["f"]
+
+
+def test_a_part_of_nobody_knows_which_version_is_fetched_anew(
+    files: FileServer, worker: WorkerHarness, folder: Path
+) -> None:
+    halted = paused(files, worker, folder)
+    control = folder / ".f.autodl-ctl"
+    found = decode_slots(control.read_bytes())
+    assert found is not None
+    record, sequence = found
+    assert record.version.last_modified == "Sun, 09 Sep 2001 01:46:40 GMT"
+    undated = replace(record, version=replace(record.version, last_modified=None))  # as it was written once
+    control.write_bytes(encode_slot(undated, sequence) * 2)
+    (files.root / "f").write_bytes(OTHER)
+    again = worker.assign(f"{files.url}/f", folder, tag="t", name="f", part=halted.part)
+    assert isinstance(worker.await_end(again.lease), Finished)
+    assert (folder / "f").read_bytes() == OTHER
+
+
+def test_a_file_gets_the_time_that_the_server_says(files: FileServer, worker: WorkerHarness, folder: Path) -> None:
+    (files.root / "f").write_bytes(b"x")
+    os.utime(files.root / "f", (1e9, 1e9))
+    finished = outcome(worker, f"{files.url}/f", folder, remote_time=True)
+    assert isinstance(finished, Finished)
+    assert (folder / "f").stat().st_mtime == 1e9
 
 
 def test_a_file_of_another_size_is_fetched_anew(files: FileServer, worker: WorkerHarness, folder: Path) -> None:
@@ -143,6 +193,65 @@ def test_a_file_that_became_shorter_than_the_part_is_fetched_anew(
     again = worker.assign(f"{files.url}/f", folder, tag="t", name="f", part=halted.part)
     assert isinstance(worker.await_end(again.lease), Finished)
     assert (folder / "f").read_bytes() == BODY[:10]
+
+
+# --- FTP: a greeting that is none ---
+
+
+def test_an_ftp_server_that_has_no_room_is_tried_again_later(anywhere: WorkerHarness, folder: Path) -> None:
+    with FtpBanner(busy) as server:
+        failed = failure(anywhere, f"{server.url}/f", folder)
+    assert failed.code is FailureCode.SERVER_BUSY
+    assert "421" in failed.message
+
+
+def test_a_greeting_without_an_end_is_no_ftp(anywhere: WorkerHarness, folder: Path) -> None:
+    with FtpBanner(endless_lines) as server:
+        assert failure(anywhere, f"{server.url}/f", folder).code is FailureCode.PROTOCOL
+
+
+# --- FTP without MDTM: nobody knows the file's time ---
+
+
+@pytest.fixture(scope="module")
+def timeless() -> Iterator[Vsftpd]:
+    with running(lambda folder: Vsftpd(folder, denied=["MDTM"])) as server:
+        yield server
+
+
+def test_what_came_of_a_file_without_a_time_is_not_kept(
+    timeless: Vsftpd, anywhere: WorkerHarness, folder: Path
+) -> None:
+    halted = halted_midway(timeless.url, timeless.root, anywhere, folder)
+    assert (halted.part, halted.bytes_done, list(folder.iterdir())) == (None, 0, [])
+    (timeless.root / "f").write_bytes(OTHER)
+    again = anywhere.assign(f"{timeless.url}/f", folder, tag="t", name="f", part=halted.part)
+    assert isinstance(anywhere.await_end(again.lease), Finished)
+    assert (folder / "f").read_bytes() == OTHER
+
+
+def test_a_server_that_tells_no_time_any_more_can_not_prove_that_a_file_is_the_same(
+    vsftpd: Vsftpd, timeless: Vsftpd, anywhere: WorkerHarness, folder: Path
+) -> None:
+    halted = halted_midway(vsftpd.url, vsftpd.root, anywhere, folder)
+    assert halted.bytes_done > 0
+    (timeless.root / "f").write_bytes(OTHER)
+    again = anywhere.assign(f"{timeless.url}/f", folder, tag="t", name="f", part=halted.part)
+    assert isinstance(anywhere.await_end(again.lease), Finished)
+    assert (folder / "f").read_bytes() == OTHER
+
+
+def test_where_a_checksum_decides_a_file_without_a_time_goes_on_where_it_was(
+    timeless: Vsftpd, anywhere: WorkerHarness, folder: Path
+) -> None:
+    options = TransferOptions(checksums=(f"sha256={hashlib.sha256(BODY).hexdigest()}",))
+    halted = halted_midway(timeless.url, timeless.root, anywhere, folder, options=options)
+    assert halted.bytes_done > 0
+    again = anywhere.assign(f"{timeless.url}/f", folder, tag="t", name="f", part=halted.part, options=options)
+    assert isinstance(anywhere.await_end(again.lease), Finished)
+    assert (folder / "f").read_bytes() == BODY
+    [ready] = anywhere.reports_of(again.lease, Ready)
+    assert ready.bytes_received == len(BODY) - halted.bytes_done
 
 
 # --- SFTP: keys and hosts ---

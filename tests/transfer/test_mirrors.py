@@ -140,6 +140,16 @@ def test_where_the_first_source_dies_in_the_middle_the_mirror_goes_on(
     assert (folder / "f").read_bytes() == BIG
 
 
+def test_the_name_is_that_of_the_task_s_url_whoever_serves_it(
+    server: MisbehavingServer, mirror: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    gone = server.serve("/wanted.iso", Case(status="404 Not Found"))
+    for first in (gone, "http://127.0.0.1:9/wanted.iso"):
+        done = fetch(worker, folder, first, mirror.serve("/other-name.bin", Case(body=SMALL)))
+        assert isinstance(done, Finished)
+    assert sorted(path.name for path in folder.iterdir()) == ["wanted.1.iso", "wanted.iso"]
+
+
 def test_where_all_sources_fail_the_task_does(
     server: MisbehavingServer, mirror: MisbehavingServer, worker: WorkerHarness, folder: Path
 ) -> None:

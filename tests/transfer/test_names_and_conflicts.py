@@ -16,7 +16,8 @@ from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.worker_messages import Failed, Finished, Halt, Publish, Ready, Started
 
-BODY = os.urandom(50_000)
+BODY = os.urandom(300_000)
+"""Too large to come at once: what does has no part file (test_unnamed_files)."""
 GOOD = Case(body=BODY, etag='"v1"')
 
 
@@ -302,3 +303,43 @@ def test_nothing_but_the_final_name_is_ever_visible_as_the_file(
     over.set()
     watcher.join()
     assert seen <= {len(BODY)}
+
+
+def test_a_second_name_of_somebody_s_file_at_the_control_name_costs_that_file_nothing(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    os.link(precious, folder / ".f.autodl-ctl")
+    assert isinstance(download(worker, server.serve("/f", GOOD), folder), Finished)
+    assert precious.read_bytes() == b"precious"
+
+
+def test_a_part_that_another_program_writes_to_is_not_published(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    url = server.serve("/f", Case(body=BODY, etag='"v1"', hold_after=200_000), GOOD)
+    assign = worker.assign(url, folder)
+    assert server.held.acquire(timeout=30)
+    worker.await_report(Started, assign.lease)
+    with (folder / ".f.autodl-part").open("ab") as part:
+        part.truncate(len(BODY) + 1000)
+    server.release()
+    failed = worker.await_end(assign.lease)
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.part) == (FailureCode.FILE_BUSY, None)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_part_that_another_program_writes_to_before_it_is_published_is_not(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    worker.auto_publish = False
+    assign = worker.assign(server.serve("/f", GOOD), folder)
+    ready = worker.await_report(Ready, assign.lease)
+    (folder / ready.part).write_bytes(os.urandom(len(BODY)))
+    worker.order(Publish(leases=(assign.lease,)))
+    failed = worker.await_end(assign.lease)
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.part) == (FailureCode.FILE_BUSY, None)
+    assert list(folder.iterdir()) == []

@@ -61,6 +61,14 @@ def test_addresses_of_one_kind_only_are_used_when_asked(
     assert arrival(worker, f"http://localhost:{port}/f", folder, ip_version=asked) == address
 
 
+@pytest.mark.parametrize(("asked", "host"), [(IpVersion.IPV4, "[::1]"), (IpVersion.IPV6, "127.0.0.1")])
+def test_an_address_of_the_other_kind_is_not_used(
+    port: int, worker: WorkerHarness, folder: Path, asked: IpVersion, host: str
+) -> None:
+    found = failure(worker, f"http://{host}:{port}/f", folder, ip_version=asked)
+    assert found.code is FailureCode.CONNECT
+
+
 def test_an_address_in_brackets_is_reached(port: int, worker: WorkerHarness, folder: Path) -> None:
     assert arrival(worker, f"http://[::1]:{port}/f", folder) == b"::1"
 

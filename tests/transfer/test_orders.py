@@ -24,12 +24,16 @@ from autodl_lib.contract.worker_messages import (
     Progress,
     Publish,
     Ready,
+    Recall,
+    Retained,
     Retire,
     Returned,
     Started,
 )
 
 BODY = os.urandom(10_240)
+LARGE_BODY = os.urandom(300_000)
+"""Too large to come at once, so it has a part file."""
 SMALL = Case(body=BODY)
 
 
@@ -120,7 +124,7 @@ def test_a_halt_for_a_lease_that_is_over_is_ignored(
 def ready_then_killed(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> tuple[Assign, Ready]:
     """A download that was reported ready by a worker that is no more."""
     worker.auto_publish = False
-    assign = worker.assign(server.serve("/f", SMALL), folder)
+    assign = worker.assign(server.serve("/f", Case(body=LARGE_BODY)), folder)
     ready = worker.await_report(Ready, assign.lease)
     worker.process.kill()
     worker.wait_gone()
@@ -149,7 +153,7 @@ def test_a_published_file_is_recognised_by_the_next_worker(
     worker = start_worker()
     again = worker.assign(first.url, folder, tag=first.tag, name=ready.name, part=ready.part, identity=ready.identity)
     finished = worker.await_end(again.lease)
-    assert finished == Finished(lease=again.lease, dest=str(folder / "f"), size_bytes=len(BODY))
+    assert finished == Finished(lease=again.lease, dest=str(folder / "f"), size_bytes=len(LARGE_BODY))
     assert len(server.requests) == 1
     assert [path.name for path in folder.iterdir()] == ["f"]
     assert worker.reports_of(again.lease, Ready) == []
@@ -178,7 +182,7 @@ def test_a_ready_file_that_changed_is_not_published(
     again = worker.assign(first.url, folder, tag=first.tag, name=ready.name, part=ready.part, identity=ready.identity)
     finished = worker.await_end(again.lease)
     assert isinstance(finished, Finished)
-    assert Path(finished.dest).read_bytes() == BODY
+    assert Path(finished.dest).read_bytes() == LARGE_BODY
 
 
 def test_a_part_is_discarded_when_it_is_the_tasks_own(
@@ -266,3 +270,31 @@ def test_settings_count_from_the_next_assignment_on(
     failed = worker.await_end(worker.assign(url, folder).lease)
     assert isinstance(failed, Failed)
     assert failed.code is FailureCode.REDIRECT
+
+
+def test_of_what_is_recalled_that_which_has_not_begun_goes_back(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    long = worker.assign(server.serve("/long", Case(body=BODY, hold_after=100)), folder)
+    assert server.held.acquire(timeout=45)
+    first, kept, last = (worker.assignment(server.serve(f"/f{number}", SMALL), folder) for number in range(3))
+    worker.order(first, kept, last, Recall(leases=(last.lease, long.lease, first.lease, "nobody's")))
+    for assign in (first, last):
+        assert isinstance(worker.await_end(assign.lease), Returned)
+    worker.await_report(Retained, long.lease)
+    server.release()
+    assert isinstance(worker.await_end(long.lease), Finished)
+    assert isinstance(worker.finish(kept), Finished)
+    assert {request.line.split()[1] for request in server.requests} == {"/long", "/f1"}
+
+
+def test_a_small_file_that_waits_for_leave_to_publish_is_retained(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    worker.auto_publish = False
+    assign = worker.assign(server.serve("/f", SMALL), folder)
+    worker.await_report(Ready, assign.lease)
+    worker.order(Recall(leases=(assign.lease,)))
+    worker.await_report(Retained, assign.lease)
+    worker.order(Publish(leases=(assign.lease,)))
+    assert isinstance(worker.await_end(assign.lease), Finished)

@@ -62,8 +62,9 @@ def login(squid: Squid) -> str:
 
 
 def test_http_goes_through_the_proxy_as_http(squid: Squid, apache: Apache, worker: WorkerHarness, folder: Path) -> None:
-    assert arrival(worker, f"{apache.url}/f", folder, proxy=f"http://{squid.place}") == BODY
-    assert f"GET {apache.url}/f" in squid.requests()[-1]
+    url = f"{apache.url}/f?as-http"
+    assert arrival(worker, url, folder, proxy=f"http://{squid.place}") == BODY
+    assert " GET " in squid.request(url)
 
 
 def test_https_goes_through_the_proxy_in_a_tunnel(
@@ -112,8 +113,8 @@ def test_a_proxy_is_logged_in_to(
 def test_a_proxys_login_is_not_told_to_the_server(
     apache: Apache, worker: WorkerHarness, folder: Path, login: str
 ) -> None:
-    arrival(worker, f"{apache.url}/f", folder, proxy=login)
-    assert apache.requests("/f")[-1][1] == "-"
+    arrival(worker, f"{apache.url}/f?by-proxy", folder, proxy=login)
+    assert [sent for _, sent, *_ in apache.requests("/f?by-proxy")] == ["-"]
 
 
 def test_the_login_of_one_task_does_not_open_the_proxy_for_the_next(
@@ -175,22 +176,23 @@ def test_the_environments_proxy_counts_until_the_task_says_otherwise(
 ) -> None:
     worker = start_worker(environment={"http_proxy": f"http://{squid.place}", "no_proxy": ""})
     url = f"{apache.url}/f"
-    before = len(squid.requests())
-    arrival(worker, url, folder)
-    assert len(squid.requests()) == before + 1
-    arrival(worker, url, folder, proxy="")
-    arrival(worker, url, folder, no_proxy="other.example,127.0.0.1")
-    assert len(squid.requests()) == before + 1
-    arrival(worker, url, folder)
-    assert len(squid.requests()) == before + 2
+    arrival(worker, f"{url}?first", folder)
+    arrival(worker, f"{url}?no-proxy", folder, proxy="")
+    arrival(worker, f"{url}?not-for-this-host", folder, no_proxy="other.example,127.0.0.1")
+    arrival(worker, f"{url}?last", folder)
+    assert squid.request(f"{url}?first")
+    assert squid.request(f"{url}?last")
+    assert squid.requests(f"{url}?no-proxy") == squid.requests(f"{url}?not-for-this-host") == []
 
 
 def test_hosts_of_no_proxy_are_reached_without_it(
     squid: Squid, apache: Apache, worker: WorkerHarness, folder: Path
 ) -> None:
-    before = len(squid.requests())
-    assert arrival(worker, f"{apache.url}/f", folder, proxy=f"http://{squid.place}", no_proxy="*") == BODY
-    assert len(squid.requests()) == before
+    url, proxy = f"{apache.url}/f", f"http://{squid.place}"
+    assert arrival(worker, f"{url}?around", folder, proxy=proxy, no_proxy="*") == BODY
+    assert arrival(worker, f"{url}?through", folder, proxy=proxy) == BODY
+    assert squid.request(f"{url}?through")
+    assert squid.requests(f"{url}?around") == []
 
 
 @pytest.mark.parametrize(

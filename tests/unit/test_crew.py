@@ -52,7 +52,7 @@ def test_there_are_more_while_the_processors_are_idle() -> None:
 def test_nothing_changes_while_the_processors_are_just_busy() -> None:
     clock = Clock()
     before = clock.look(10, 3)
-    clock.idle = 0.15
+    clock.idle = 0.05
     assert clock.look(10, 9) == before
 
 

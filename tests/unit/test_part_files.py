@@ -103,6 +103,26 @@ def test_starting_over_is_written_down_before_the_first_byte_changes(
     assert reopened[1].bytes_done() == 0
 
 
+def test_where_somebody_takes_the_control_file_s_name_first_nothing_is_kept_and_nothing_fails(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, part = claim_part(folder, claim())
+    part.write([bytes(5000)], 0)
+    unlink = os.unlink
+
+    def take_first(name: str, *, dir_fd: int) -> None:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL, dir_fd=dir_fd))
+        raise FileNotFoundError(errno.ENOENT, "it was not there a moment ago")
+
+    monkeypatch.setattr(os, "unlink", take_first)
+    part.checkpoint(record(5000), durable=False)
+    assert part.saved is None
+    monkeypatch.setattr(os, "unlink", unlink)
+    part.checkpoint(record(5000), durable=False)
+    assert part.saved == record(5000), "the next one is saved"
+    part.close()
+
+
 def test_a_part_in_use_is_not_reopened(folder: Folder) -> None:
     _, part = claim_part(folder, claim())
     part.checkpoint(record(0), durable=False)
@@ -188,7 +208,7 @@ def test_whatever_the_file_system_can_do_a_file_is_published_and_replaces_nothin
     part.write([b"new"], 0)
     if taken:
         (tmp_path / "f").write_bytes(b"mine")
-    following = place(part, name, OnConflict.RENAME)
+    following = place(part, name, OnConflict.RENAME, wanted=name)
     assert following == ("f.1" if taken else None)
     assert (tmp_path / "f").read_bytes() == (b"mine" if taken else b"new")
     assert (tmp_path / part.name).exists() is taken

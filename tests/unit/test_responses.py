@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import email.utils
 import time
+from dataclasses import replace
 
 import pytest
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.response import (
     Accept,
+    Agreement,
     AskAgain,
     Refuse,
     RemoteVersion,
     ResumePoint,
     judge,
-    judge_by_size,
+    judge_headless,
     parse_content_range,
     retry_after,
 )
@@ -192,13 +194,42 @@ def test_416_asks_again_once_for_all() -> None:
     assert refused.verdict.code is FailureCode.HTTP_ERROR
 
 
-BY_SIZE = RemoteVersion(size=1000, etag=None, last_modified=None)
+# --- FTP and SFTP ---
+
+AT_S = 1751364000
+DATED = RemoteVersion(size=1000, etag=None, last_modified="Tue, 01 Jul 2025 10:00:00 GMT")
+UNDATED = RemoteVersion(size=1000, etag=None, last_modified=None)
 
 
-def test_an_ftp_file_goes_on_only_at_the_same_size() -> None:
-    asked = ResumePoint(offset=100, version=BY_SIZE)
-    assert judge_by_size(1000, asked) == Accept(offset=100, version=BY_SIZE, seen=BY_SIZE, end=1000, is_part=True)
-    assert isinstance(judge_by_size(1001, asked), AskAgain)
-    assert isinstance(judge_by_size(None, asked), AskAgain)
-    assert isinstance(judge_by_size(1000, ASKED), AskAgain), "what HTTP began, of a known version, FTP can't go on with"
-    assert isinstance(judge_by_size(None, None), Accept)
+def test_an_ftp_file_goes_on_only_at_the_same_size_and_time() -> None:
+    asked = ResumePoint(offset=100, version=DATED)
+    assert judge_headless(1000, AT_S, asked) == Accept(offset=100, version=DATED, seen=DATED, end=1000, is_part=True)
+    for total, changed_at in ((1001, AT_S), (None, AT_S), (1000, AT_S + 1), (1000, None), (None, None)):
+        assert isinstance(judge_headless(total, changed_at, asked), AskAgain)
+    assert judge_headless(1000, AT_S, None) == Accept(offset=0, version=DATED, seen=DATED, end=1000)
+    assert isinstance(judge_headless(None, None, None), Accept)
+
+
+@pytest.mark.parametrize("changed_at", [None, AT_S])
+def test_a_size_alone_makes_no_ftp_file_the_same(changed_at: int | None) -> None:
+    assert isinstance(judge_headless(1000, changed_at, ResumePoint(offset=100, version=UNDATED)), AskAgain)
+
+
+@pytest.mark.parametrize("changed_at", [-5, 0, 253402300800, 2**62])
+def test_a_time_that_makes_no_sense_is_none(changed_at: int) -> None:
+    assert judge_headless(1000, changed_at, None) == Accept(offset=0, version=UNDATED, seen=UNDATED, end=1000)
+
+
+def test_where_a_checksum_decides_the_size_of_an_ftp_file_is_enough() -> None:
+    asked = ResumePoint(offset=100, version=UNDATED, agreement=Agreement.SIZE)
+    accepted = judge_headless(1000, AT_S, asked)
+    assert isinstance(accepted, Accept)
+    assert accepted.version == UNDATED, "of the bytes before, nobody knows the time"
+    assert isinstance(judge_headless(1001, AT_S, asked), AskAgain)
+
+
+def test_what_http_began_ftp_goes_on_with_only_as_a_mirror_of_the_same_size_and_time() -> None:
+    assert isinstance(judge_headless(1000, AT_S, replace(ASKED, agreement=Agreement.MIRROR)), Accept)
+    assert isinstance(judge_headless(1000, AT_S + 1, replace(ASKED, agreement=Agreement.MIRROR)), AskAgain)
+    assert isinstance(judge_headless(1000, None, replace(ASKED, agreement=Agreement.MIRROR)), AskAgain)
+    assert isinstance(judge_headless(1000, None, ASKED), AskAgain)

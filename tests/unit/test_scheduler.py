@@ -498,6 +498,74 @@ def test_a_worker_that_was_just_started_is_worth_its_start_before_it_makes_way()
     assert plan(Snapshot(slots=1, workers=(busy("a", "/x"),), leaving=0, users=(two_folders(8),))) == []
 
 
+def at_full_host(
+    slots: int, *workers: WorkerView, limit: int, room: int = 0, user: UserQueue | None = None
+) -> list[Action]:
+    """Plan where host:80 has `room` connections of `limit`, as a rule for a user whose next task is in /y."""
+    queued = user or UserQueue(
+        uid=Uid(1),
+        waiting=(*tasks(1, 1, folder="/y"), *tasks(1, 40, first=1, folder="/x")),
+        served=0,
+        running_limit=99,
+    )
+    return plan(
+        Snapshot(
+            slots=slots,
+            workers=workers,
+            leaving=0,
+            users=(queued,),
+            host_limit=limit,
+            host_room={"host:80": room},
+        )
+    )
+
+
+def fed(actions: list[Action]) -> set[str]:
+    """Return the workers that get more."""
+    return {action.worker_key for action in actions if isinstance(action, AssignTask)}
+
+
+def test_a_worker_makes_way_for_another_folder_where_its_user_s_workers_have_all_connections_of_the_host() -> None:
+    assert fed(at_full_host(2, busy("a", "/x"), busy("b", "/x", 10), limit=16)) == {"a"}
+    assert fed(at_full_host(1, busy("a", "/x"), limit=8)) == set()
+    assert fed(at_full_host(2, busy("a", "/x"), busy("b", "/x", 10, is_fresh=True), limit=16)) == {"b"}
+
+
+def test_a_worker_makes_way_for_another_folder_where_slots_are_free_and_the_host_has_no_more_connections() -> None:
+    assert fed(at_full_host(10, busy("a", "/x"), limit=1)) == set()
+    assert fed(at_full_host(10, busy("a", "/x", is_fresh=True), limit=1)) == {"a"}
+    assert fed(at_full_host(10, busy("a", "/x"), busy("b", "/x", 10), limit=2)) == {"a"}
+
+
+def test_what_was_made_way_for_gets_the_freed_place() -> None:
+    idle = busy("b", "/x", 0)
+    first_of_y = SpawnWorker(uid=Uid(1), task_id=TaskId(1000))
+    assert RetireWorker(worker_key="b") in at_full_host(2, busy("a", "/x"), idle, limit=16, room=8)
+    assert first_of_y in at_full_host(2, busy("a", "/x"), limit=16, room=8)
+    [started] = [action for action in at_full_host(10, idle, limit=1, room=1) if not isinstance(action, MakeRoom)]
+    assert started == first_of_y
+
+
+def test_nobody_makes_way_where_others_are_asked_for_connections() -> None:
+    actions = at_full_host(10, busy("a", "/x"), limit=16)
+    assert fed(actions) == {"a"}
+    assert MakeRoom(host="host:80", tasks=9) in actions
+
+
+def test_nobody_makes_way_for_a_full_host_where_that_frees_no_connection() -> None:
+    there = WorkerView(key="s", uid=Uid(9), load=1, room=1, hosts=frozenset({"host:80"}))
+    elsewhere = WorkerView(key="a", uid=Uid(1), load=5, room=100, hosts=frozenset({"other:80"}), folder="/x")
+    user = UserQueue(
+        uid=Uid(1),
+        waiting=(*tasks(1, 1, folder="/y"), *tasks(1, 40, "other:80", first=1, folder="/x")),
+        served=0,
+        running_limit=99,
+    )
+    assert fed(at_full_host(2, there, elsewhere, limit=1, user=user)) == {"a"}
+    assert fed(at_full_host(2, busy("b", "/x"), elsewhere, limit=1, user=user)) == {"a"}, "b makes way, who is there"
+    assert fed(at_full_host(2, there, elsewhere, limit=2, user=user)) == set(), "the other one has several"
+
+
 def test_an_idle_worker_that_was_just_started_goes_on_in_its_folder_before_it_makes_way() -> None:
     def with_idle(*, is_fresh: bool) -> Snapshot:
         worker = WorkerView(key="a", uid=Uid(1), load=0, room=1, folder="/y", is_fresh=is_fresh)

@@ -320,7 +320,7 @@ def test_the_first_version_s_file_opens_for_ever(tmp_path: Path) -> None:
         failed = next(task for task in tasks.values() if task.state is TaskState.FAILED)
         assert failed.error is not None
         assert failed.error.code == "network"
-        [(waiting, _, _)] = store.read.waiting(Uid(1000), 10)
+        [(_, waiting, _, _)] = store.read.waiting(Uid(1000), 10)
         assert store.read.specs([waiting])[waiting].headers == ("Accept: text/plain",)
         assert store.read.holds() == {1001: None}
         highest = max(tasks)

@@ -35,6 +35,8 @@ def result(code: int, message: str = "", os_errno: int = 0, status: int | None =
         (pycurl.E_RECV_ERROR, FailureCode.NETWORK),
         (pycurl.E_LOGIN_DENIED, FailureCode.AUTHENTICATION),
         (pycurl.E_REMOTE_FILE_NOT_FOUND, FailureCode.REMOTE_MISSING),
+        (pycurl.E_WRITE_ERROR, FailureCode.PROTOCOL),
+        (100, FailureCode.PROTOCOL),
         (pycurl.E_URL_MALFORMAT, FailureCode.BAD_URL),
         (pycurl.E_UNSUPPORTED_PROTOCOL, FailureCode.BAD_URL),
         (9999, FailureCode.NETWORK),
@@ -68,6 +70,8 @@ def test_a_reset_during_the_handshake_may_pass() -> None:
         (67, 421, FailureCode.SERVER_BUSY),
         (19, 450, FailureCode.SERVER_BUSY),
         (8, 421, FailureCode.SERVER_BUSY),
+        (28, 421, FailureCode.SERVER_BUSY),
+        (28, 220, FailureCode.TIMEOUT),
         (7, 421, FailureCode.CONNECT),
     ],
 )
@@ -266,6 +270,11 @@ def test_a_handshake_that_breaks_off_may_be_tried_again(words: str) -> None:
 
 def test_a_handshake_that_fails_is_final() -> None:
     assert curl_verdict(result(35, "TLS connect error: SSL routines::wrong version number"), URL).code not in RETRYABLE
+
+
+def test_a_head_without_an_end_is_no_connection_that_broke() -> None:
+    verdict = curl_verdict(result(56, "Too large response headers: 524288 > 307200"), "ftp://h/f")
+    assert verdict.code is FailureCode.PROTOCOL
 
 
 def test_an_ftp_data_connection_that_does_not_open_may_do_so_later() -> None:

@@ -2,6 +2,7 @@
 
 Runs as: the caller.  Talks to: the daemon through client.
 Invariants: once queued, a download is the daemon's: neither Ctrl-C nor the daemon's restart ends it.
+How it fails: where not all can be queued, nothing is followed, and what goes on all the same is told.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import click
 from autodl_lib.cli.add_parameters import add_parameters
 from autodl_lib.cli.add_requests import add_requests
 from autodl_lib.cli.command import make_command
-from autodl_lib.cli.commands.add import add_all
+from autodl_lib.cli.sending import Sending, spans
 from autodl_lib.cli.session import Session, complain, say, say_json
 from autodl_lib.cli.text import clean
 from autodl_lib.contract.codec import to_json
+from autodl_lib.contract.errors import AutodlError
 from autodl_lib.contract.requests.adding import Add
 
 _DESCRIPTION = """Download URLs to the current folder, with a progress bar, and exit when they are done.
 
 Ctrl-C leaves the downloads to the daemon, which goes on in the background. The exit status is 1 if one
-failed."""
+failed. Where not all can be queued, the command says which are, and leaves them to the daemon too."""
 
 
 def commands() -> dict[str, click.Command]:
@@ -38,14 +40,39 @@ def _get(session: Session, quiet: bool, **values: Any) -> int:
 
 
 def _queue(session: Session, requests: list[Add]) -> list[int]:
-    with session.connect() as connection:
-        return [task_id for lot in add_all(connection, requests) for task_id in lot]
+    sending = Sending(requests)
+    try:
+        with session.connect() as connection:
+            for _ in sending.answers(connection):
+                pass
+    except AutodlError:
+        if sending.cut_short:
+            complain(_with_what_goes_on(sending.cut_short, sending.ids))
+        raise
+    except KeyboardInterrupt:
+        complain(_with_what_goes_on(sending.interrupted, sending.ids))
+        raise
+    return sending.ids
+
+
+def _with_what_goes_on(said: str, ids: list[int]) -> str:
+    return f"{said}; {_goes_on(ids)}" if ids else said
+
+
+def _goes_on(ids: list[int]) -> str:
+    from autodl_lib.cli.following import numbers
+
+    what, them = ("the download goes", "it") if len(ids) == 1 else (f"the downloads {spans(ids)} go", "them")
+    return (
+        f"{what} on in the background; `autodl watch {numbers(ids)}` comes back to {them},"
+        f" `autodl cancel {numbers(ids)}` ends {them}"
+    )
 
 
 def _follow(session: Session, ids: list[int], quiet: bool) -> int:
     # Not at the top: while these are loaded, the daemon downloads.
     from autodl_lib.cli.display import Display, Silent, choose_display
-    from autodl_lib.cli.following import Wanted, follow, numbers, report_failures
+    from autodl_lib.cli.following import Wanted, follow, report_failures
 
     display: Display = Silent() if quiet or session.json else choose_display(progress=True, failures=False)
     try:
@@ -53,10 +80,7 @@ def _follow(session: Session, ids: list[int], quiet: bool) -> int:
         outcome = follow(session, wanted, display)
     except KeyboardInterrupt:
         display.close()
-        complain(
-            f"the download goes on in the background; `autodl watch {numbers(ids)}` comes back to it,"
-            f" `autodl cancel {numbers(ids)}` ends it"
-        )
+        complain(_goes_on(ids))
         raise
     except BaseException:
         display.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from autodl_lib.contract.errors import AutodlError, NoSuchTask, ShuttingDown, WrongState
+from autodl_lib.contract.errors import AutodlError, NoSuchTask, QueueFull, ShuttingDown, WrongState
 from autodl_lib.contract.fields import param
 from autodl_lib.contract.light_dataclass import dataclass
 from autodl_lib.contract.requests.terms import MAX_IDS, PRIORITY_RANGE, Access
@@ -31,7 +31,7 @@ class Retry:
 
     method: ClassVar[str] = "retry"
     access: ClassVar[Access] = Access.OWNER
-    errors: ClassVar[tuple[type[AutodlError], ...]] = (NoSuchTask, WrongState, ShuttingDown)
+    errors: ClassVar[tuple[type[AutodlError], ...]] = (NoSuchTask, WrongState, QueueFull, ShuttingDown)
     changes: ClassVar[bool] = True
 
     ids: tuple[int, ...] = param("the tasks' numbers", metavar="ID", minimum=1, min_items=1, max_items=MAX_IDS)

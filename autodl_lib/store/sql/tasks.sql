@@ -65,18 +65,20 @@ SET state = :new_state,
     finished_at = :finished_at
 WHERE id IN (SELECT value FROM json_each(:ids)) AND state = :old_state
 
--- Files that have their final names. Each of `rows` is [number, path, name, size, began, detail, uid].
+-- Files that have their final names. Each of `rows` is [number, path, name, size, began, detail, uid]. A row is made into
+-- text once, not for each of its values; and only where there may be something to redact, the interpreter is called.
 -- name: finish_all
+WITH done AS MATERIALIZED (SELECT value FROM json_each(:rows))
 UPDATE task
 SET state = 'finished',
-    url = redact_url(url), headers = '[]', options = '{}',
+    url = CASE WHEN INSTR(url, '@') THEN redact_url(url) ELSE url END, headers = '[]', options = '{}',
     name = COALESCE(done.value ->> 2, name), part = NULL, dest = done.value ->> 1,
     inode = NULL, part_size_bytes = NULL, mtime_ns = NULL,
     bytes_done = done.value ->> 3, bytes_total = done.value ->> 3,
     attempts = attempts + :attempts, streak = 0, stuck_since = NULL,
     error_code = NULL, error_message = NULL, retry_at = NULL,
     started_at = CASE WHEN :old_state = 'enqueued' THEN done.value ->> 4 ELSE started_at END, finished_at = :now
-FROM json_each(:rows) AS done
+FROM done
 WHERE task.id = done.value ->> 0 AND task.state = :old_state
 
 -- name: log_starts
@@ -87,17 +89,18 @@ SELECT value ->> 0, :now, 'start', 'downloading' FROM json_each(:rows)
 INSERT INTO event (task_id, at, event, state, detail, owner_uid)
 SELECT value ->> 0, :now, 'finish', 'finished', value ->> 5, value ->> 6 FROM json_each(:rows)
 
--- Each of `rows` is [number, folder, name, part, bytes, size, response code, whether there is progress, inode, size of
--- the part, its time].
+-- Each of `rows` is [number, name, part, bytes, size, response code, whether there is progress, inode, size of the
+-- part, its time].
 -- name: describe
+WITH known AS MATERIALIZED (SELECT value FROM json_each(?))
 UPDATE task
-SET dir = known.value ->> 1, name = known.value ->> 2, part = known.value ->> 3,
-    bytes_done = known.value ->> 4, bytes_total = COALESCE(known.value ->> 5, bytes_total),
-    http_status = COALESCE(known.value ->> 6, http_status),
-    streak = CASE WHEN known.value ->> 7 THEN 0 ELSE streak END,
-    stuck_since = CASE WHEN known.value ->> 7 THEN NULL ELSE stuck_since END,
-    inode = known.value ->> 8, part_size_bytes = known.value ->> 9, mtime_ns = known.value ->> 10
-FROM json_each(?) AS known
+SET name = known.value ->> 1, part = known.value ->> 2,
+    bytes_done = known.value ->> 3, bytes_total = COALESCE(known.value ->> 4, bytes_total),
+    http_status = COALESCE(known.value ->> 5, http_status),
+    streak = CASE WHEN known.value ->> 6 THEN 0 ELSE streak END,
+    stuck_since = CASE WHEN known.value ->> 6 THEN NULL ELSE stuck_since END,
+    inode = known.value ->> 7, part_size_bytes = known.value ->> 8, mtime_ns = known.value ->> 9
+FROM known
 WHERE task.id = known.value ->> 0 AND task.state IN ('enqueued', 'downloading')
 
 -- name: set_want
@@ -113,7 +116,7 @@ UPDATE task SET limit_rate_bps = ? WHERE id = ?
 SELECT id, limit_rate_bps FROM task WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: forget_part
-UPDATE task SET part = NULL, inode = NULL, part_size_bytes = NULL, mtime_ns = NULL WHERE id = ?
+UPDATE task SET part = NULL, inode = NULL, part_size_bytes = NULL, mtime_ns = NULL, bytes_done = 0 WHERE id = ?
 
 -- name: last_clearable
 SELECT MAX(COALESCE((SELECT MAX(id) FROM task INDEXED BY task_by_state WHERE uid = :uid AND state = 'enqueued'), 0),
@@ -167,8 +170,14 @@ DELETE FROM task WHERE id IN (SELECT value FROM json_each(?))
 SELECT uid, state, COUNT(*) FROM task GROUP BY uid, state
 
 -- name: waiting
-SELECT id, host, dir FROM task INDEXED BY task_waiting
-WHERE uid = ? AND state = 'enqueued' AND want = 'run' ORDER BY priority DESC, id LIMIT ?
+SELECT * FROM (SELECT -priority, id, host, dir FROM task INDEXED BY task_waiting
+               WHERE uid = :uid AND state = 'enqueued' AND want = 'run' AND priority = :priority AND id > :id
+               ORDER BY id LIMIT :limit)
+UNION ALL
+SELECT * FROM (SELECT -priority, id, host, dir FROM task INDEXED BY task_waiting
+               WHERE uid = :uid AND state = 'enqueued' AND want = 'run' AND priority < :priority
+               ORDER BY priority DESC, id LIMIT :limit)
+LIMIT :limit
 
 -- A step of the index for each host, not for each task.
 -- name: waiting_heads
@@ -202,5 +211,5 @@ WHERE part IS NOT NULL AND state IN ('cancelled', 'cleared') ORDER BY uid, id LI
 
 -- name: specs
 SELECT id, uid, url, dir, output, headers, limit_rate_bps, on_conflict, name, part, inode, part_size_bytes, mtime_ns,
-       bytes_done, streak, host, options, stuck_since
-FROM task WHERE id IN (SELECT value FROM json_each(?))
+       bytes_done, streak, host, options, stuck_since, created_at
+FROM task WHERE id IN (SELECT value FROM json_each(:ids)) AND (NOT :waiting OR (state = 'enqueued' AND want = 'run'))

@@ -28,13 +28,14 @@ _MAX_REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: a uid with a name, and whether they administer this daemon."""
+    """Who asks: a uid with a name, and whether they administer this daemon; `home` is their folder, where known."""
 
     uid: Uid
     name: str
     pid: int
     is_admin: bool
     program: str | None = None
+    home: str | None = None
 
     @property
     def actor(self) -> Actor:
@@ -79,15 +80,16 @@ class Access:
         if self._own_uid != 0:
             if peer.uid not in (0, self._own_uid):
                 raise NotAllowed("this is the private daemon of another user")
-            return Caller(uid=peer.uid, name=_name(peer.uid, account), pid=peer.pid, is_admin=True)
+            return Caller(uid=peer.uid, name=_name(peer.uid, account), pid=peer.pid, is_admin=True, home=_own_home())
         if account is None:
             if peer.uid != 0:
                 raise NotAllowed(f"user id {peer.uid} has no account on this machine")
-            return Caller(uid=peer.uid, name="root", pid=peer.pid, is_admin=True)
+            return Caller(uid=peer.uid, name="root", pid=peer.pid, is_admin=True, home=_own_home())
         if not self._is_allowed(account):
             raise NotAllowed(f"the administrator does not let {account.name} use autodl (see [access] in autodl.toml)")
         is_admin = peer.uid == 0 or self._settings.admin_group in account.groups
-        return Caller(uid=peer.uid, name=account.name, pid=peer.pid, is_admin=is_admin)
+        home = _own_home() if peer.uid == 0 else account.home
+        return Caller(uid=peer.uid, name=account.name, pid=peer.pid, is_admin=is_admin, home=home)
 
     def _is_allowed(self, account: Account) -> bool:
         settings = self._settings
@@ -116,6 +118,11 @@ class Access:
             self._accounts.clear()
         self._accounts[uid] = (now, account)
         return account
+
+
+def _own_home() -> str:
+    """Return the home of the daemon's own user, as its environment has it: its workers inherit that."""
+    return os.path.expanduser("~")
 
 
 def _name(uid: Uid, account: Account | None) -> str:

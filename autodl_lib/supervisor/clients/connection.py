@@ -30,7 +30,9 @@ from autodl_lib.supervisor.clients.watchers import Subscription
 
 MAX_PENDING = 512
 MAX_PENDING_BYTES = 8 * 1024 * 1024
-WRITE_HIGH_WATER_BYTES = 1024 * 1024
+WRITE_HIGH_WATER_BYTES = 256 * 1024
+"""So little that all watches that a user may have, read by nobody, stay well below what their connections may hold."""
+
 DRAIN_TIMEOUT_S = 60.0
 LINE_TIMEOUT_S = 60.0
 """The first line must be whole so soon after connecting, and every other one after it began."""
@@ -194,6 +196,12 @@ class Connection(asyncio.Protocol):
             raise InvalidParams("this connection watches already: open another one for another watch")
         self._owner.dispatcher.service.watchers.add(subscription)
         self._subscriptions.append(subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Stop streaming, as if nobody had asked for it."""
+        self._owner.dispatcher.service.watchers.remove(subscription)
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
 
     def send_tasks(self, tasks: list[Task]) -> None:
         """Send notifications, one a task."""

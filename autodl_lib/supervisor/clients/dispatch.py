@@ -35,6 +35,9 @@ class Stream(Protocol):
     def subscribe(self, subscription: Subscription) -> None:
         """Stream until the connection closes."""
 
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Stop streaming, as if nobody had asked for it."""
+
     def send_tasks(self, tasks: list[Task]) -> None:
         """Send notifications."""
 
@@ -94,6 +97,7 @@ class Dispatcher:
                 caller=caller,
                 pace=pace,
                 subscribe=stream.subscribe,
+                unsubscribe=stream.unsubscribe,
                 send_tasks=stream.send_tasks,
                 send_saved=stream.send_saved,
                 writable=stream.is_writable,

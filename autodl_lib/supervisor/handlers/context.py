@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from autodl_lib.contract.errors import InvalidParams, NoSuchTask, NotAllowed
+from autodl_lib.contract.errors import InvalidParams, NoSuchTask, NotAllowed, QueueFull
 from autodl_lib.contract.replies.tasks import Saved
 from autodl_lib.contract.settings import Settings
 from autodl_lib.contract.states import TaskState
@@ -25,6 +26,8 @@ from autodl_lib.supervisor.runner import Runner
 from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
 from autodl_lib.supervisor.scheduling.user_limits import UserLimits
 from autodl_lib.supervisor.workers.pool import Pool
+
+_WAITING_STATES = (TaskState.ENQUEUED, TaskState.RETRYING, TaskState.PAUSED)
 
 _PIECE = 1000
 """Tasks that are looked up in one go, a millisecond or two."""
@@ -45,12 +48,30 @@ class Service:
     """How many tasks each user is having queued at this moment."""
     bulk: dict[Uid, asyncio.Lock] = field(default_factory=dict)
     """Who is having many queued: their adds go one after the other, so that others' changes get in between."""
+    looking_up: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Accounts are looked up by name one at a time: where that takes long, whoever asks much keeps one thread busy."""
     turns: FairTurns = field(init=False)
 
     def __post_init__(self) -> None:
         self.turns = FairTurns()
         self.watchers = Watchers(self.views, self.pool.leases.transferring, self.store.read.page)
         self.store.listen(self.watchers.committed)
+
+    @contextmanager
+    def room_for(self, uid: Uid, number: int) -> Iterator[None]:
+        """Keep room in a user's queue for so many tasks more, while they are being queued.
+
+        Raises: QueueFull.
+        """
+        queued = sum(self.store.counters.count(uid, state) for state in _WAITING_STATES) + self.adding[uid]
+        most = self.users.of(uid).queued
+        if number and queued + number > most:
+            raise QueueFull(f"you have {queued} tasks queued, and {most} is the most: wait, or clear some")
+        self.adding[uid] += number
+        try:
+            yield
+        finally:
+            self.adding[uid] -= number
 
     def view(self, task_id: TaskId, viewer: Uid | None = None) -> Task | None:
         """Return a task as it is now, with the live figures of its transfer; None where `viewer` may not see it."""
@@ -89,6 +110,7 @@ class Call:
     pace: Pace
     subscribe: Callable[[Subscription], None]
     """Raises InvalidParams, Busy."""
+    unsubscribe: Callable[[Subscription], None]
     send_tasks: Callable[[list[Task]], None]
     send_saved: Callable[[Saved], None]
     writable: Callable[[], bool]
@@ -103,11 +125,12 @@ class Call:
             raise NoSuchTask(f"no such task: {task_id}")
         return task
 
-    async def visible_ids(self, task_ids: Sequence[int]) -> list[TaskId]:
-        """Return the numbers of tasks that all exist for the caller, each once.
+    async def visible_states(self, task_ids: Sequence[int]) -> dict[TaskId, TaskState]:
+        """Return the states of tasks that all exist for the caller, each once, in their order.
 
         Raises: NoSuchTask.
         """
+        states: dict[TaskId, TaskState] = {}
         numbers = [TaskId(task_id) for task_id in dict.fromkeys(task_ids)]
         for start in range(0, len(numbers), _PIECE):
             if start:
@@ -117,7 +140,8 @@ class Call:
             for task_id in piece:
                 if task_id not in known:
                     raise NoSuchTask(f"no such task: {task_id}")
-        return numbers
+                states[task_id] = known[task_id]
+        return states
 
     def log_change(self, action: str, ids: Sequence[int] = (), detail: str = "") -> None:
         """Log what the caller has changed."""

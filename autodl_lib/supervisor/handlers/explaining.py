@@ -71,7 +71,7 @@ def reason_of(call: Call, task: Task) -> str:
             why = task.error.message if task.error else "the last try failed"
             return f"The next try is in {wait_s} s: {why}."
         case TaskState.ENQUEUED:
-            held, until = runner.held(task.uid)
+            held, until = runner.holds.held(task.uid)
             if held:
                 when = "until autodl resume" if until is None else f"for {max(0, round(until - time.time()))} s more"
                 return f"The queue is on hold {when}."

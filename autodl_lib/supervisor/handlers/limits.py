@@ -24,7 +24,7 @@ async def limit(call: Call, request: Limit) -> Limits:
     if sum((bool(request.ids), request.daemon, request.user is not None)) > 1:
         raise InvalidParams("a limit is that of tasks, of a user, or of the daemon: one of them at a time")
     uid, name = await _whose(call, request.user)
-    tasks = await call.visible_ids(request.ids)
+    tasks = list(await call.visible_states(request.ids))
     if request.rate_bps is None:
         pass
     elif tasks:

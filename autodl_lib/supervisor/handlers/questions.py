@@ -59,11 +59,24 @@ async def list_tasks(call: Call, request: List) -> TaskPage:
     return TaskPage(tasks=tuple(page), next=following)
 
 
+def _host_of(given: str) -> str:
+    """Return a host as tasks have it: lower case, and of IPv6 without the brackets that a URL needs.
+
+    Raises: InvalidParams.
+    """
+    host = given.lower()
+    if host.startswith("["):
+        host = host[1:].replace("]", "", 1)
+    if not host or (host.startswith(":") and not host.startswith("::")):
+        raise InvalidParams("host is empty: name one, such as example.org or example.org:8080")
+    return host
+
+
 def _selection(call: Call, request: List) -> Selection:
     selection = Selection(
         users=None,
         states=request.states,
-        host=request.host.lower() if request.host is not None else None,
+        host=_host_of(request.host) if request.host is not None else None,
         label=request.label,
         since=request.since,
         newest_first=request.reverse,
@@ -91,7 +104,7 @@ async def stats(call: Call, request: Stats) -> Statistics:
     responses = service.store.read.responses(uid)
     leases = [(service.pool.leases.of_task(task_id), live) for task_id, live in service.pool.leases.live.items()]
     speed = sum(live.speed_bps for lease, live in leases if lease is not None and uid in (None, lease.uid))
-    held, until = service.runner.held(call.caller.uid)
+    held, until = service.runner.holds.held(call.caller.uid)
     return Statistics(
         tasks={state.value: count for state, count in service.store.counters.of(uid).items()},
         responses={**responses, "total": sum(responses.values())},
@@ -106,57 +119,63 @@ async def stats(call: Call, request: Stats) -> Statistics:
 async def watch(call: Call, request: Watch) -> Watching:
     """Show tasks as they are, then whenever they change."""
     service = call.service
-    if request.ids is None:
-        uid = call.scope(request.all)
-        ids = None
-    else:
-        uid = None
-        ids = set(await call.visible_ids(request.ids))
+    uid = call.scope(request.all) if request.ids is None else None
 
-    def is_shown(state: TaskState | None) -> bool:
+    def is_shown(state: TaskState) -> bool:
         return state in SETTLED or not request.ends
 
     def tell(ids: Sequence[TaskId]) -> None:
         saved = service.store.read.saved_files(ids) if request.brief else {}
         if saved:
             call.send_saved(Saved(ids=tuple(saved), dests=tuple(saved.values())))
-        changed = service.views([task_id for task_id in ids if task_id not in saved])
-        call.send_tasks([shown(call, task) for task in changed if is_shown(task.state)])
+        if len(saved) < len(ids):
+            changed = service.views([task_id for task_id in ids if task_id not in saved])
+            call.send_tasks([shown(call, task) for task in changed if is_shown(task.state)])
 
     subscription = Subscription(
         owner=call.caller.uid,
-        ids=ids,
+        ids=None if request.ids is None else {TaskId(task_id) for task_id in request.ids},
         uid=uid,
         progress=request.progress and not request.ends,
         ends=request.ends,
         tell=tell,
         writable=call.writable,
     )
-    call.subscribe(subscription)
+    call.subscribe(subscription)  # before the first look, so that what happens after it is noted
     try:
-        states: list[TaskState] = []
-        for piece in await _first_picture(call, request, uid):
-            if states:
+        states = await _first_states(call, request, uid)
+    except BaseException:  # whatever it is: of tasks that may be somebody else's nothing is told
+        call.unsubscribe(subscription)
+        raise
+    try:
+        first = [task_id for task_id, state in states.items() if is_shown(state)]
+        for start in range(0, len(first), _PIECE):
+            if start:
                 await call.pace.next()
-            known = service.store.read.states(piece)
-            states += known.values()
-            tell([task_id for task_id in piece if is_shown(known.get(task_id))])
+            tell(first[start : start + _PIECE])
     finally:
         service.watchers.release(subscription)
-    return Watching(tasks=len(states), settled=sum(1 for state in states if state in SETTLED))
+    return Watching(tasks=len(states), settled=sum(1 for state in states.values() if state in SETTLED))
 
 
-async def _first_picture(call: Call, request: Watch, uid: Uid | None) -> list[list[TaskId]]:
-    """Return the tasks to begin with, in pieces.
+async def _first_states(call: Call, request: Watch, uid: Uid | None) -> dict[TaskId, TaskState]:
+    """Return the tasks to begin with, and their states.
 
     Those that move come first; of a long queue, its head: a follower counts the rest by `stats`.
+
+    Raises: NoSuchTask.
     """
     if request.ids is not None:
-        first = [TaskId(task_id) for task_id in dict.fromkeys(request.ids)]
-    else:
-        first = await _first_numbers(call, uid, (TaskState.DOWNLOADING, TaskState.RETRYING))
-        first += await _first_numbers(call, uid, (TaskState.ENQUEUED, TaskState.PAUSED))
-    return [first[start : start + _PIECE] for start in range(0, len(first), _PIECE)]
+        return await call.visible_states(request.ids)
+    first = await _first_numbers(call, uid, (TaskState.DOWNLOADING, TaskState.RETRYING))
+    first += await _first_numbers(call, uid, (TaskState.ENQUEUED, TaskState.PAUSED))
+    states: dict[TaskId, TaskState] = {}
+    for start in range(0, len(first), _PIECE):
+        await call.pace.next()
+        piece = first[start : start + _PIECE]
+        known = call.service.store.read.states(piece)
+        states.update((task_id, known[task_id]) for task_id in piece if task_id in known)
+    return states
 
 
 async def _first_numbers(call: Call, uid: Uid | None, states: tuple[TaskState, ...]) -> list[TaskId]:

@@ -10,19 +10,17 @@ import os
 from dataclasses import fields
 from operator import attrgetter
 
-from autodl_lib.contract.errors import InvalidParams, NotAllowed, QueueFull
+from autodl_lib.contract.errors import InvalidParams, NotAllowed
 from autodl_lib.contract.replies.tasks import Ids
 from autodl_lib.contract.requests.adding import MAX_COPIES_LENGTH, Add
-from autodl_lib.contract.states import TaskState
 from autodl_lib.contract.task import is_reserved_name
 from autodl_lib.contract.transfer_options import NO_OPTIONS, TransferOptions
 from autodl_lib.contract.urls import check_url
+from autodl_lib.privilege.accounts import find_account_by_name
 from autodl_lib.store.rows import NewTasks, options_to_text
 from autodl_lib.store.transaction import Insertion
 from autodl_lib.supervisor.handlers.context import Call
 from autodl_lib.supervisor.handlers.option_checks import check_label, check_options, check_path
-
-_WAITING_STATES = (TaskState.ENQUEUED, TaskState.RETRYING, TaskState.PAUSED)
 
 _NAMES = tuple(field.name for field in fields(TransferOptions))
 _values_of = attrgetter(*_NAMES)
@@ -54,35 +52,27 @@ async def add(call: Call, request: Add) -> Ids:
 
 
 async def _add(call: Call, request: Add, options: TransferOptions) -> Ids:
+    folder = await folder_of(call, request.dir)
     hosts: list[str] = []
     call.pace.begin()
     for start in range(0, len(request.urls), _PIECE):
         if start:
             await call.pace.next()
         hosts += [check_url(url) for url in request.urls[start : start + _PIECE]]
-    adding = call.service.adding
-    counters = call.service.store.counters
-    queued = sum(counters.count(call.caller.uid, state) for state in _WAITING_STATES) + adding[call.caller.uid]
-    most = call.service.users.of(call.caller.uid).queued
-    if queued + len(hosts) > most:
-        raise QueueFull(f"you have {queued} tasks queued, and {most} is the most: wait, or clear some")
-    lot = _lot(call, request, options, hosts)
-    adding[call.caller.uid] += len(hosts)
-    try:
+    with call.service.room_for(call.caller.uid, len(hosts)):
+        lot = _lot(call, request, options, folder, hosts)
         ids = await call.service.store.write(Insertion(lot=lot, actor=call.caller.actor))
-    finally:
-        adding[call.caller.uid] -= len(hosts)
     call.log_change("add", ids)
     return Ids(ids=tuple(ids))
 
 
-def _lot(call: Call, request: Add, options: TransferOptions, hosts: list[str]) -> NewTasks:
+def _lot(call: Call, request: Add, options: TransferOptions, folder: str, hosts: list[str]) -> NewTasks:
     return NewTasks(
         uid=call.caller.uid,
         owner=call.caller.name,
         urls=request.urls,
         hosts=tuple(hosts),
-        dir=request.dir,
+        dir=folder,
         output=request.output,
         headers=request.headers,
         limit_rate_bps=request.limit_rate_bps,
@@ -92,6 +82,26 @@ def _lot(call: Call, request: Add, options: TransferOptions, hosts: list[str]) -
         label=request.label,
         options=options,
     )
+
+
+async def folder_of(call: Call, path: str) -> str:
+    """Return the absolute path of a folder that may begin with `~` or `~NAME`, as the caller's shell has it.
+
+    What a worker says of its folder is never asked for, so this must be known here. A name that nobody has stays, and
+    the worker says so.
+    """
+    if path.startswith("~"):
+        named, _, rest = path.partition("/")
+        home = call.caller.home if named == "~" else await _home_of(call, named[1:])
+        if home is not None and home.startswith("/"):
+            path = f"{home.rstrip('/')}/{rest}"
+    return path.rstrip("/") or "/"
+
+
+async def _home_of(call: Call, name: str) -> str | None:
+    async with call.service.looking_up:
+        account = await asyncio.to_thread(find_account_by_name, name)
+    return account.home if account is not None else None
 
 
 def options_of(request: Add) -> TransferOptions:

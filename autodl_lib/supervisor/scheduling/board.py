@@ -44,6 +44,7 @@ class Board:
     started: Counter[Uid] = field(default_factory=Counter)
     turns: Counter[Uid] = field(default_factory=Counter)
     busy_at: set[tuple[Uid, str]] = field(default_factory=set)
+    workers_at: Counter[str] = field(default_factory=Counter)
     short: Counter[str] = field(default_factory=Counter)
     quick: Counter[Place] = field(default_factory=Counter)
     spare: Counter[Place] = field(default_factory=Counter)
@@ -54,10 +55,18 @@ class Board:
         """Return whether a host has a connection free."""
         return self.room.get(host, self.snapshot.host_limit) > 0
 
+    def can_share(self, host: str) -> bool:
+        """Return whether a host has connections for more workers than are at it: where it is full, some have several.
+
+        Workers that are leaving are not counted: theirs become free by themselves.
+        """
+        return self.workers_at[host] < self.snapshot.host_limit
+
     def occupy(self, uid: Uid, host: str) -> None:
         """Take a connection of a host."""
         self.room[host] = self.room.get(host, self.snapshot.host_limit) - 1
         self.busy_at.add((uid, host))
+        self.workers_at[host] += 1
 
     def begin(self, line: Line, head: Head, worker: WorkerView | None) -> None:
         """Take note of a start in a slot that was free, on an idle worker or (None) a new one."""
@@ -135,6 +144,7 @@ def set_up(snapshot: Snapshot) -> Board:
         board.busy_count[worker.uid] += 1
         board.busy_places.add(place)
         board.busy_at.update((worker.uid, host) for host in worker.hosts)
+        board.workers_at.update(worker.hosts)
         if worker.is_quick:
             board.quick[place] += 1
             board.spare[place] += max(0, worker.room - worker.load)

@@ -18,8 +18,8 @@ from autodl_lib.contract.task import Uid
 
 LOOK_EVERY_S = 0.2
 NO_LIMIT = 1_000_000
-_BUSY = 0.1
-_IDLE = 0.2
+_BUSY = 0.03
+_IDLE = 0.07
 """Of the processors' time, what is idle: below the one there are too many workers, above the other too few."""
 _SHRINK = 0.6
 

@@ -35,6 +35,12 @@ class HostHolds:
         mine[host] = until
         self._until_mono[uid] = mine
 
+    def lift(self, uid: Uid, host: str) -> None:
+        """Forget what a host asked for: its user wants it asked now."""
+        mine = self._until_mono.get(uid)
+        if mine is not None and mine.pop(host, None) is not None and not mine:
+            del self._until_mono[uid]
+
     def expire(self, now_mono: float) -> None:
         """Forget the holds that are over."""
         for uid, holds in list(self._until_mono.items()):
@@ -42,6 +48,10 @@ class HostHolds:
                 del holds[host]
             if not holds:
                 del self._until_mono[uid]
+
+    def are_any(self) -> bool:
+        """Return whether any host is held for anybody."""
+        return bool(self._until_mono)
 
     def of(self, uid: Uid) -> Set[str]:
         """Return the hosts that are held for a user, as of the last `expire`."""

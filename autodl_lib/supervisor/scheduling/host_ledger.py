@@ -168,18 +168,20 @@ class HostLedger:
         entry = self._entries.pop(lease, None)
         if entry is None:
             return
-        _take(self._of_worker[entry.worker], entry.sources[0])
-        if not self._of_worker[entry.worker]:
+        own = self._of_worker[entry.worker]
+        if not _take(own, entry.sources[0]) and not own:
             del self._of_worker[entry.worker]
         entry.stakes[0].needed -= 1
         if entry.hosts_num < len(entry.stakes):
             entry.stakes[-1].needed -= 1
         for index, stake in enumerate(entry.stakes):
-            name = entry.sources[index]
             stake.leases.pop(lease, None)
-            _take(stake.wants, entry.want)
+            is_like_others = _take(stake.wants, entry.want)
             if entry.granted:
-                _take(stake.granted, entry.granted[index])
+                is_like_others = _take(stake.granted, entry.granted[index]) and is_like_others
+            if is_like_others and stake.needed:
+                continue  # the worker has others there that may use as much
+            name = entry.sources[index]
             if entry.want not in stake.wants or not stake.needed:
                 self._dirty.add(name)
             if not stake.wants:
@@ -285,6 +287,8 @@ class HostLedger:
         return self.user_limits.get(name, _NO_LIMIT) if name.startswith("\0") else self.limit
 
     def _allowed(self, entry: _Entry) -> tuple[int, ...]:
+        if len(entry.stakes) == 1:
+            return (min(entry.stakes[0].level, entry.want),)
         allowed = [min(stake.level, entry.want) for stake in entry.stakes]
         held = self.held_for(entry.lease) if entry.hosts_num > 1 else frozenset[str]()
         for index, name in enumerate(entry.sources[1:], start=1):
@@ -333,8 +337,11 @@ def _with_sum(entry: _Entry, allowed: list[int]) -> tuple[int, ...]:
     return tuple(allowed)
 
 
-def _take(counter: Counter[K], key: K) -> None:
-    """Count one less, and forget what is counted no more."""
-    counter[key] -= 1
-    if not counter[key]:
+def _take(counter: Counter[K], key: K) -> bool:
+    """Count one less, and forget what is counted no more; return whether some are left."""
+    left = counter[key] - 1
+    if left:
+        counter[key] = left
+    else:
         del counter[key]
+    return left > 0

@@ -1,18 +1,18 @@
 """Which of a user's waiting tasks the scheduler is shown: the best ones, and those behind a closed host.
 
-Runs as: the supervisor.  Talks to: the store's reader.
+Runs as: the supervisor.  Talks to: the store's reader, what is remembered of it (queue_heads.py).
 Invariants: what is read is bounded by what can be handed out and by the number of hosts, never by how many
-tasks wait for a host that is closed. What is remembered of a user is forgotten when a commit has moved tasks of theirs.
+tasks wait for a host that is closed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Set
 from dataclasses import dataclass
 
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.store.reader import Reader
 from autodl_lib.supervisor.scheduling.picture import WaitingTask
+from autodl_lib.supervisor.scheduling.queue_heads import QueueHeads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +38,6 @@ class Need:
     leased_by_user: int
 
 
-_MOST_REMEMBERED = 64
-"""Heads of queues up to this long are kept in memory."""
-
 _LOOKED_THROUGH = 2000
 """So many tasks are looked through for some that are not of a closed folder; there are such folders seldom."""
 
@@ -48,35 +45,11 @@ _MOST_ELSEWHERE = 256
 """So many tasks behind closed hosts are enough for one plan; the next one finds more."""
 
 
-class QueueHeads:
-    """The heads of users' queues, remembered: of many users, most have not changed since the plan before."""
-
-    def __init__(self, read: Reader) -> None:
-        self._read = read
-        self._heads: dict[Uid, tuple[int, list[WaitingTask]]] = {}
-        self.elsewhere = read.waiting_elsewhere
-
-    def forget(self, uids: Iterable[Uid]) -> None:
-        """Something has happened to tasks of these users."""
-        for uid in uids:
-            self._heads.pop(uid, None)
-
-    def head(self, uid: Uid, limit: int) -> list[WaitingTask]:
-        """Return a user's first tasks, the next to run first."""
-        asked, head = self._heads.get(uid, (0, []))
-        if limit <= asked:
-            return head[:limit]
-        head = self._read.waiting(uid, limit)
-        if limit <= _MOST_REMEMBERED:
-            self._heads[uid] = (limit, head)
-        return head
-
-
 def next_tasks(heads: QueueHeads, uid: Uid, need: Need, closed: Closed) -> tuple[WaitingTask, ...]:
     """Return a user's next tasks, best first."""
-    limit = (need.tasks if not closed.folders else max(need.tasks, _LOOKED_THROUGH)) + need.leased_by_user
-    head = heads.head(uid, limit)
-    head = [task for task in head if task[0] not in need.leased and task[2] not in closed.folders][: need.tasks]
+    head = heads.first(uid, max(need.tasks, _LOOKED_THROUGH) if closed.folders else need.tasks, need.leased)
+    if closed.folders:
+        head = [task for task in head if task[2] not in closed.folders][: need.tasks]
     if not closed.held and not closed.full:
         return tuple(head)
     kept = [task for task in head if task[1] not in closed.held]

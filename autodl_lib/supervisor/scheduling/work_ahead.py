@@ -49,7 +49,9 @@ def hand_ahead(board: Board, lines: Mapping[Uid, Line]) -> None:
 
 
 def _rooms(board: Board, lines: Mapping[Uid, Line]) -> dict[str, int]:
-    """Return how many more tasks each worker may be handed."""
+    """Return how many more tasks each worker may be handed: none where there are more busy ones than slots."""
+    if sum(board.busy_count.values()) > board.snapshot.slots:
+        return {}
     busy = [worker for worker in board.snapshot.workers if worker.load or worker.key in board.begun]
     at_rest = resting(busy, board.snapshot.quick_limit) | _making_way(board, lines)
     is_contended = any(board.is_unserved(line) for line in lines.values())
@@ -70,23 +72,41 @@ def _making_way(board: Board, lines: Mapping[Uid, Line]) -> set[str]:
     when it has been there for long enough to be worth its start.
     """
     chosen: dict[Uid, WorkerView] = {}
+    awaited: dict[Uid, set[str]] = {}
     for worker in board.snapshot.workers:
-        if worker.uid not in lines or not worker.load or worker.room <= 1 or worker.is_fresh:
+        uid = worker.uid
+        if uid not in lines or board.reserved[uid] or not worker.load or worker.room <= 1 or worker.is_fresh:
             continue
-        if worker.uid not in chosen or worker.load < chosen[worker.uid].load:
-            chosen[worker.uid] = worker
-    return {
-        worker.key for uid, worker in chosen.items() if not board.reserved[uid] and _has_homeless(board, lines[uid])
-    }
+        if uid in chosen and worker.load >= chosen[uid].load:
+            continue
+        if uid not in awaited:
+            awaited[uid] = _homeless_hosts(board, lines[uid])
+        if any(_frees(board, worker, host) for host in awaited[uid]):
+            chosen[uid] = worker
+    return {worker.key for worker in chosen.values()}
 
 
-def _has_homeless(board: Board, line: Line) -> bool:
-    """Return whether a task could run but for a worker in its folder."""
-    uid = line.user.uid
-    return any(
-        (uid, folder) not in board.busy_places and any(board.has_room(head.host) for head in lane.open)
-        for folder, lane in line.lanes.items()
-    )
+def _homeless_hosts(board: Board, line: Line) -> set[str]:
+    """Return the hosts of the tasks whose folders have no worker at work."""
+    hosts: set[str] = set()
+    for folder, lane in line.lanes.items():
+        if (line.user.uid, folder) not in board.busy_places:
+            hosts.update(head.host for head in lane.open)
+            hosts.update(lane.blocked)
+    return hosts
+
+
+def _frees(board: Board, worker: WorkerView, host: str) -> bool:
+    """Return whether a task of a host could run once a worker has nothing more to do.
+
+    A full host is no reason to wait: the worker may be there itself, and where others have several connections, room is
+    asked of them as soon as a slot is free, so that nobody makes way where it has been.
+    """
+    if board.has_room(host):
+        return True
+    if board.can_share(host):
+        return not board.short[host]
+    return host in worker.hosts
 
 
 def _fed(board: Board, lines: Mapping[Uid, Line]) -> frozenset[Uid]:
@@ -94,8 +114,6 @@ def _fed(board: Board, lines: Mapping[Uid, Line]) -> frozenset[Uid]:
 
     Else who has many small files would keep each slot that they once had.
     """
-    if sum(board.busy_count.values()) > board.snapshot.slots:
-        return frozenset()
     wanted = math.inf
     for uid, line in lines.items():
         if board.could_start(line):

@@ -4,8 +4,8 @@ Runs as: the supervisor.  Talks to: nobody; no I/O.
 Security: everything here is hostile input. A text begins with the key of a live worker, which only that worker knows,
 so whatever is wrong with the rest of it is that worker's doing. Each report must carry a lease of that very worker and
 fit the tables of contract/worker_states.py.
-How it fails: a text that is nobody's is dropped unread; a worker whose text breaks a rule is distrusted, and
-what came before the breach in the same text is still taken.
+How it fails: a text that is nobody's is dropped unread; a worker whose text breaks a rule is distrusted: what came
+before the breach in the same text is still taken, and nothing after it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from autodl_lib.contract.codec import decode_message, loads
+from autodl_lib.contract.codec import decode_message, loads, prepare
 from autodl_lib.contract.errors import AutodlError
-from autodl_lib.contract.worker_messages import REPORTS, Bound, Finished, Report
+from autodl_lib.contract.worker_messages import REPORTS, Bound, Finished, Ready, Report, Started
 from autodl_lib.contract.worker_states import WorkerState
 from autodl_lib.supervisor.workers.worker_handle import Lease, ReportRefused, Worker
 
 _REPORT_KINDS: dict[str, type[Report]] = {report.type: report for report in REPORTS}
 _KEY = re.compile(r'\{"worker":"([0-9a-f]{16})",')
+_MEMBERS = {"worker", "reports"}
 _SHA256 = re.compile("[0-9a-f]{64}")
 _ENDS_WORK = frozenset({"ready", "failed", "halted", "finished", "current"})
+
+for _of_many in (Ready, Finished):
+    prepare(_of_many)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ class Admission:
 def admit(workers: Mapping[str, Worker], texts: list[str]) -> Admission:
     """Decode and check what was drained."""
     admitted: list[Admitted] = []
-    distrusted: dict[str, tuple[Worker, str]] = {}
+    distrusted: list[tuple[Worker, str]] = []
     unknown: list[tuple[str, str]] = []
     for text in texts:
         named = _KEY.match(text)
@@ -59,18 +63,21 @@ def admit(workers: Mapping[str, Worker], texts: list[str]) -> Admission:
         if worker is None:
             unknown.append((key, text))
             continue
-        if key in distrusted:
+        if worker.is_distrusted:
             continue
         try:
             admitted.extend(_admit_each(worker, _reports_in(text, key)))
         except (AutodlError, ReportRefused) as error:
-            distrusted[worker.key] = (worker, str(error))
-    return Admission(reports=admitted, distrusted=list(distrusted.values()), unknown=unknown)
+            worker.is_distrusted = True
+            distrusted.append((worker, str(error)))
+    return Admission(reports=admitted, distrusted=distrusted, unknown=unknown)
 
 
 def _reports_in(text: str, key: str) -> list[object]:
     document = loads(text)
-    if not isinstance(document, dict) or document.get("worker") != key or not isinstance(document.get("reports"), list):
+    if not isinstance(document, dict) or document.keys() != _MEMBERS or document["worker"] != key:
+        raise ReportRefused("a text that is no list of reports")
+    if not isinstance(document["reports"], list):
         raise ReportRefused("a text that is no list of reports")
     reports: list[object] = document["reports"]
     return reports
@@ -81,6 +88,8 @@ def _admit_each(worker: Worker, documents: list[object]) -> Iterator[Admitted]:
         report = decode_message(_REPORT_KINDS, document)
         if isinstance(report, Finished) and report.sha256 is not None and not _SHA256.fullmatch(report.sha256):
             raise ReportRefused("a SHA-256 that is none")
+        if isinstance(report, Started | Ready) and not all(map(_is_plain, (report.name, report.part))):
+            raise ReportRefused("a file name that is none")
         lease = worker.admit(report)
         if isinstance(report, Bound):
             worker.move(WorkerState.BOUND)
@@ -90,3 +99,8 @@ def _admit_each(worker: Worker, documents: list[object]) -> Iterator[Admitted]:
         if report.type in _ENDS_WORK:
             worker.set_pace(lease)
         yield Admitted(worker=worker, lease=lease, report=report)
+
+
+def _is_plain(name: str | None) -> bool:
+    """Tell whether a name, if there is one, is that of a file in the folder of its task."""
+    return name is None or not (name in ("", ".", "..") or "/" in name or "\0" in name)

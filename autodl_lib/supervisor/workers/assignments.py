@@ -50,7 +50,9 @@ def lease_of(spec: TaskSpec, settings: TransferSection, folder: str) -> Lease:
     )
 
 
-def download(spec: TaskSpec, lease: Lease, database_tag: str, allotted: tuple[tuple[int, ...], int]) -> Assign:
+def download(
+    spec: TaskSpec, lease: Lease, database_tag: str, allotted: tuple[tuple[int, ...], int], *, is_again: bool
+) -> Assign:
     """Return the order of a download; `allotted` is the connections and the rate that it begins with."""
     connections, limit_rate_bps = allotted
     return Assign(
@@ -68,6 +70,7 @@ def download(spec: TaskSpec, lease: Lease, database_tag: str, allotted: tuple[tu
         identity=spec.identity,
         options=spec.options,
         connections=connections,
+        is_again=is_again,
     )
 
 

@@ -6,12 +6,17 @@ Invariants: a task has one lease at most; one that has ended is not mistaken for
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterable
 
 from autodl_lib.contract.task import TaskId, Uid
 from autodl_lib.contract.worker_messages import Progress
 from autodl_lib.contract.worker_states import LeasePhase
+from autodl_lib.store.rows import TaskSpec
 from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
+
+_MOST_LOST = 100_000
 
 
 class Leases:
@@ -21,12 +26,17 @@ class Leases:
         self.live: dict[TaskId, Progress] = {}
         """The last figures of the tasks that report any."""
         self._held: dict[TaskId, tuple[Worker | None, Lease]] = {}
+        self._of_user: Counter[Uid] = Counter()
+        self._lost: set[TaskId] = set()
+        self._begun_at = time.time()
 
     def __len__(self) -> int:
         return len(self._held)
 
     def put(self, lease: Lease, worker: Worker | None) -> None:
         """Take up a lease; None: its worker is still starting."""
+        if lease.task_id not in self._held:
+            self._of_user[lease.uid] += 1
         self._held[lease.task_id] = (worker, lease)
 
     def drop(self, lease: Lease) -> Worker | None:
@@ -35,8 +45,21 @@ class Leases:
         if held is not lease:
             return None  # ended before, and the task has been handed out anew
         del self._held[lease.task_id]
+        self._of_user[lease.uid] -= 1
+        if not self._of_user[lease.uid]:
+            del self._of_user[lease.uid]
         self.live.pop(lease.task_id, None)
         return worker
+
+    def lose(self, leases: Iterable[Lease]) -> None:
+        """Remember that workers were lost with these."""
+        if len(self._lost) > _MOST_LOST:
+            self._lost.clear()
+        self._lost.update(lease.task_id for lease in leases)
+
+    def may_be_again(self, spec: TaskSpec) -> bool:
+        """Tell whether an earlier attempt may have left something that nobody reported: an earlier daemon's, too."""
+        return spec.streak > 0 or spec.created_at < self._begun_at or spec.id in self._lost
 
     def worker_of(self, lease: Lease) -> Worker | None:
         """Return the worker that has a lease; None: it is still starting, or the lease has ended."""
@@ -56,15 +79,17 @@ class Leases:
         held = self._held.get(task_id)
         return held[1] if held and held[1].phase is not LeasePhase.DISCARDING else None
 
+    def downloads(self) -> list[Lease]:
+        """Return all leases but those for removing what is left of a task."""
+        return [lease for _, lease in self._held.values() if lease.phase is not LeasePhase.DISCARDING]
+
     def of_user(self, uid: Uid) -> list[Lease]:
         """Return a user's leases for download."""
-        return [
-            lease for _, lease in self._held.values() if lease.uid == uid and lease.phase is not LeasePhase.DISCARDING
-        ]
+        return [lease for lease in self.downloads() if lease.uid == uid]
 
-    def by_user(self) -> Counter[Uid]:
-        """Return how many tasks of each user are with workers."""
-        return Counter(lease.uid for _, lease in self._held.values())
+    def count_of(self, uid: Uid) -> int:
+        """Return how many tasks of a user are with workers."""
+        return self._of_user[uid]
 
     def speed_of(self, task_id: TaskId) -> int | None:
         """Return a task's speed in bytes a second, None as long as none was reported."""

@@ -1,9 +1,8 @@
-"""At most max_tasks_num workers: starts them, hands them work, checks what they report, notices their end.
+"""At most max_tasks_num workers: starts them, hands them work, notices their end.
 
 Runs as: the supervisor.  Talks to: workers (orders by pipe, reports by the queue), the forkserver, Outcomes.
-Security: what a worker reports is hostile. A report is decoded strictly, must carry a lease of that
-very worker, and must fit the tables of contract/worker_states.py; otherwise the worker is killed and
-its tasks are lost, which is never success.
+Security: what a worker reports is hostile (reception.py). One that says what it may not is killed, and its tasks are
+lost, which is never success.
 Invariants: a lease goes only when what ended it is on disk, so a task is never handed out twice.
 How it fails: a dead worker, manager or forkserver is an event (pidfd); each is replaced, and tasks go on
 from their part files.
@@ -16,17 +15,16 @@ import contextlib
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from autodl_lib.contract.settings import TransferSection, WorkerSection
 from autodl_lib.contract.states import TaskEvent
-from autodl_lib.contract.worker_messages import Configure, Discard, Grant, Halt, Progress, Publish, Retire
+from autodl_lib.contract.worker_messages import Assign, Configure, Discard, Grant, Halt, Publish, Recall, Retire
 from autodl_lib.contract.worker_states import LeasePhase, WorkerState
 from autodl_lib.privilege.landlock import landlock_abi
 from autodl_lib.store.rows import Leftover, TaskSpec
 from autodl_lib.supervisor.scheduling.picture import WorkerView
 from autodl_lib.supervisor.scheduling.rate_limits import RateLimits
-from autodl_lib.supervisor.workers.admission import admit
 from autodl_lib.supervisor.workers.allotments import Allotments, Orders
 from autodl_lib.supervisor.workers.assignments import download, lease_of, obeyed, removal
 from autodl_lib.supervisor.workers.background import Background
@@ -37,6 +35,7 @@ from autodl_lib.supervisor.workers.leases import Leases
 from autodl_lib.supervisor.workers.listener import Listener
 from autodl_lib.supervisor.workers.losses import Loss, log_lost, losses_of
 from autodl_lib.supervisor.workers.queue_link import QueueLink
+from autodl_lib.supervisor.workers.reception import Reception
 from autodl_lib.supervisor.workers.roster import Coming, Roster
 from autodl_lib.supervisor.workers.starter import Starter
 from autodl_lib.supervisor.workers.watch import Watch
@@ -60,8 +59,6 @@ class Pool:
         self._tag = tag
         self._loop = asyncio.get_running_loop()
         self._starter = Starter()
-        self._link = QueueLink(self._starter, self._take, self._queue_restarted)
-        self._early: dict[str, list[str]] = {}
         self._background = Background()
         self.leases = Leases()
         self.hanging = Hanging(self._found_hanging)
@@ -73,7 +70,9 @@ class Pool:
         self.worker_settings = WorkerSection()
         self.allotments = Allotments(limits, self.leases.speed_of)
         self.roster = Roster(self.allotments.hosts.hosts_of)
-        self._deadlines = Deadlines(self.allotments.hosts.is_awaited)
+        self._reception = Reception(self, listener)
+        self._deadlines = Deadlines(self.allotments.hosts.is_awaited, self._reception.is_held_up)
+        self._link = QueueLink(self._starter, self._reception.take, self._queue_restarted)
         self._watch = Watch(self._look_after, lambda: self.worker_settings.answer_timeout_s / ASKED_IN_VAIN)
         self.configure(settings)
 
@@ -129,7 +128,7 @@ class Pool:
         """
         self.send(self.allotments.balance(waiting))
         for worker, lease, spec in self._handed_out:
-            worker.send(download(spec, lease, self._tag, self.allotments.first(lease)))
+            worker.send(self._download(spec, lease))
         self._handed_out.clear()
         if self._rate_timer is None and self.allotments.rates.is_active:
             self._rate_timer = self._loop.call_later(RATE_INTERVAL_S, self._share_rates)
@@ -148,10 +147,15 @@ class Pool:
         for leftover in leftovers:
             lease, order = removal(leftover, self._tag, self.folder_of(leftover.dir))
             if worker_key is None:
-                self._spawn(lease, order)
-                return
-            self._give(self.roster.live[worker_key], lease)
-            self.roster.live[worker_key].send(order)
+                worker_key = self._spawn(lease, order)
+                continue
+            worker = self.roster.starting.get(worker_key) or self.roster.live[worker_key]
+            if isinstance(worker, Coming):
+                self.leases.put(lease, None)
+                worker.work.append((lease, order))
+            else:
+                self._give(worker, lease)
+                worker.send(order)
 
     def publish(self, leases: list[Lease]) -> None:
         """Let workers publish: what makes it safe is on disk."""
@@ -174,6 +178,30 @@ class Pool:
         worker.send(Halt(lease=lease.id, discard=outcome in _DISCARDS))
         self._deadlines.to_let_go(worker, lease)
 
+    def recall(self, leases: Iterable[Lease]) -> list[asyncio.Event]:
+        """Have workers give back what they have not begun; return what is set once nothing of it begins any more.
+
+        What has begun goes on. A worker that does not answer is not killed for that: it may have a download under way
+        on a slow disk. One that hangs is seen to, as ever.
+        """
+        of_worker: defaultdict[Worker, list[str]] = defaultdict(list)
+        answers = []
+        for lease in leases:
+            if lease.phase is not LeasePhase.ASSIGNED:
+                continue
+            if lease.outcome is not None:
+                answers.append(lease.ended)
+                continue
+            if lease.recalled is None:
+                lease.recalled = asyncio.Event()
+                worker = self.leases.worker_of(lease)
+                if worker is not None:  # else it is still starting: the order follows its assignment
+                    of_worker[worker].append(lease.id)
+            answers.append(lease.recalled)
+        for worker, ids in of_worker.items():
+            worker.send(Recall(leases=tuple(ids)))
+        return answers
+
     def retire(self, worker_key: str) -> None:
         """Let a worker go."""
         worker = self.roster.live.get(worker_key)
@@ -186,6 +214,8 @@ class Pool:
         """Forget a lease: what ended it is on disk."""
         lease.phase = LeasePhase.ENDED
         lease.ended.set()
+        if lease.recalled is not None:
+            lease.recalled.set()
         self.allotments.end(lease)
         worker = self.leases.drop(lease)
         if worker is None or worker.leases.pop(lease.id, None) is None:
@@ -250,7 +280,7 @@ class Pool:
 
     async def _look_after(self) -> bool:
         """See that workers answer, and that it comes through; return whether to look again."""
-        if self.leases:
+        if self.leases and not self._reception.is_held_up():
             await self._link.check()
             kill_silent(self.roster.live.values())
             await self._starter.end_orphans()
@@ -292,7 +322,7 @@ class Pool:
             await asyncio.sleep(START_RETRY_S)
             del self.roster.starting[coming.key]
             self._note_empty()
-            self._early.pop(coming.key, None)
+            self._reception.forget(coming.key)
             why = "no worker started"
             losses = [Loss(lease=lease, blamed=False, no_account=False, reason=why) for lease, _ in coming.work]
             await self._listener.lost(losses)
@@ -306,7 +336,7 @@ class Pool:
             self._begin(worker, lease, work)
         if self._closing:
             self.retire(coming.key)
-        await self._take(self._early.pop(coming.key, []))
+        await self._reception.take_early(coming.key)
 
     def _begin(self, worker: Worker, lease: Lease, work: TaskSpec | Discard) -> None:
         """Give a worker that has started what it was started for."""
@@ -315,34 +345,14 @@ class Pool:
             if isinstance(work, Discard):
                 worker.send(work)
             else:
-                worker.send(download(work, lease, self._tag, self.allotments.first(lease)))
+                worker.send(self._download(work, lease))
         if lease.outcome is not None:
             self.halt(lease, lease.outcome)
+        elif lease.recalled is not None and lease.phase is not LeasePhase.ENDED:
+            worker.send(Recall(leases=(lease.id,)))
 
-    async def _take(self, texts: list[str]) -> None:
-        """Decode and check what was drained, and pass it on."""
-        admission = admit(self.roster.live, texts)
-        for key, text in admission.unknown:
-            if key in self.roster.starting:  # it was quicker than the news that it has started
-                self._early.setdefault(key, []).append(text)
-        for worker, why in admission.distrusted:
-            self.distrust(worker, why)
-        for worker in dict.fromkeys(item.worker for item in admission.reports):
-            self.roster.learn_pace(worker)
-        for item in admission.reports:
-            if isinstance(item.report, Progress):
-                self.leases.live[item.lease.task_id] = item.report
-                continue
-            orders = self.allotments.take(item)
-            if orders is None:
-                self.distrust(item.worker, "yielded without a grant, or not to it")
-            elif orders:
-                self.send(orders)
-        for worker in {item.worker for item in admission.reports if item.worker.is_useless}:
-            self.retire(worker.key)
-        if admission.reports:
-            await self._listener.reported(admission.reports)
-        self._listener.changed()
+    def _download(self, spec: TaskSpec, lease: Lease) -> Assign:
+        return download(spec, lease, self._tag, self.allotments.first(lease), is_again=self.leases.may_be_again(spec))
 
     def distrust(self, worker: Worker, why: str) -> None:
         """Kill a worker that said what it may not; its tasks are lost."""
@@ -353,6 +363,7 @@ class Pool:
             why,
             extra={"event": "worker_distrusted", "uid": worker.uid},
         )
+        worker.is_distrusted = True
         worker.kill()
 
     def _ended(self, worker: Worker) -> None:
@@ -373,6 +384,7 @@ class Pool:
         worker.release()
         leases = [lease for lease in worker.leases.values() if lease.phase is not LeasePhase.ENDED]
         if leases:
+            self.leases.lose(leases)
             losses = losses_of(leases, status, was_retiring=was_retiring, was_bound=was_bound)
             if any(loss.blamed for loss in losses):
                 log_lost(worker.pid, worker.uid, status)

@@ -23,6 +23,7 @@ import autodl_lib
 
 PRELOAD = [
     "autodl_lib.supervisor.workers.forkserver_words",
+    "autodl_lib.supervisor.workers.worker_session",
     "autodl_lib.privilege.first_code",
     "autodl_lib.supervisor.workers.report_queue",
     "autodl_lib.supervisor.workers.rehearsal",

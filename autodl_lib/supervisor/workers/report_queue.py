@@ -127,7 +127,7 @@ def serve_reports(address: str, key: bytes, secret: str, ready: Connection) -> N
     """Bind `address`, drop privileges, say so on `ready`, and serve until killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    leave_session()
+    leave_session(join_workers=False)
     stand_back(0)
     limit_files(MANAGER_FILES)
     resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))

@@ -47,9 +47,9 @@ class Roster:
         return busy + sum(1 for coming in self.starting.values() if coming.uid == uid)
 
     def is_useful(self, key: str) -> bool:
-        """Return whether a worker has started and may be given work."""
+        """Return whether a worker is there, or about to be, and may be given work."""
         worker = self.live.get(key)
-        return worker is not None and not worker.is_going
+        return key in self.starting if worker is None else not worker.is_going
 
     def leaving_num(self) -> int:
         """Return how many are on their way out, but still there."""

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from autodl_lib.contract.codec import dumps, message_to_json
+from autodl_lib.contract.codec import dumps, message_to_json, prepare
 from autodl_lib.contract.states import TaskEvent
 from autodl_lib.contract.task import TaskId, Uid
-from autodl_lib.contract.worker_messages import Bound, FileIdentity, Order, Ping, Pong, Report
+from autodl_lib.contract.worker_messages import Assign, Bound, FileIdentity, Order, Ping, Pong, Report
 from autodl_lib.contract.worker_states import LEASE_PERMITS, WORKER_MOVES, WORKER_PERMITS, LeasePhase, WorkerState
 from autodl_lib.store.rows import Actor
 
@@ -34,6 +34,7 @@ PROGRESS_BURST = 200
 MAX_ROOM = 512
 QUICK_PACE_S = 0.01
 _LEAST_PACE_S = 0.0005
+_PACE_OF_S = 0.05
 FRESH_S = 1.0
 """For so long, a new worker does not make way for one in another folder: its start is to be worth it."""
 
@@ -44,6 +45,8 @@ ROOM_HORIZON_S = 0.3
 """How much work, by a worker's recent pace, is handed to it ahead."""
 
 UNKNOWN_PACE_S = 2 * ROOM_HORIZON_S
+
+prepare(Assign)
 
 
 def room_of(pace_s: float, for_s: float = ROOM_HORIZON_S) -> int:
@@ -62,7 +65,7 @@ class Lease:
 
     `dir` is where it saves to, `folder` what a worker must serve to have it, `sources` the host of its URL and of
     each mirror, `connections` what it wants there, `limit_rate_bps` its own limit; `grants` counts the grants that it
-    was sent.
+    was sent. `recalled`: the worker was asked to give it back unless it has begun; set when that is known, or it ended.
     """
 
     id: str
@@ -86,6 +89,7 @@ class Lease:
     outcome: TaskEvent | None = None
     actor: Actor | None = None
     halting: bool = False
+    recalled: asyncio.Event | None = None
     reports: int = 0
     size_bytes: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -105,6 +109,8 @@ class Worker:
         self.state = WorkerState.SPAWNED
         self.retiring = False
         self.is_killed = False
+        self.is_distrusted = False
+        """Whether it has said what it may not: nothing more of it is believed."""
         self.has_ended = False
         self.leases: dict[str, Lease] = {}
         self.idle_timer: asyncio.TimerHandle | None = None
@@ -120,6 +126,9 @@ class Worker:
         """How long its recent assignments took, each."""
         self._has_pace = False
         self._last_end_mono = 0.0
+        self._ends_num = 0
+        self._ends_since_mono = 0.0
+        """How many assignments have ended since when, not yet taken into the pace."""
         self._visible: Lease | None = None
         self._orders = orders
         self._outbox = bytearray()
@@ -178,7 +187,8 @@ class Worker:
         if isinstance(report, Bound):
             if not secrets.compare_digest(report.lease.encode(), self.key.encode()):
                 raise ReportRefused("bound with a wrong key")
-            self._last_end_mono = self._turn_mono = time.monotonic()  # its start is not to be counted as work
+            # Its start is not to be counted as work.
+            self._last_end_mono = self._ends_since_mono = self._turn_mono = time.monotonic()
             return None
         if isinstance(report, Pong):
             if not self.unanswered:
@@ -198,8 +208,11 @@ class Worker:
             raise ReportRefused("current, though what is newer was not asked for")
         if report.type == "halted" and not lease.halting and not self.retiring:
             raise ReportRefused("halted without an order to")
-        if report.type == "returned":
-            self._take_back(lease)
+        if report.type == "retained":
+            _take_answer(lease)
+        elif report.type == "returned":
+            if lease.recalled is None:
+                self._take_back(lease)
         elif phase is LeasePhase.ENDED:
             self._has_served = True
         lease.phase = phase
@@ -244,14 +257,23 @@ class Worker:
         return self.unanswered - 1
 
     def set_pace(self, lease: Lease) -> None:
-        """Take in how long an assignment, which has just come to its end, occupied the worker."""
+        """Take in that an assignment, which occupied the worker, has just come to its end.
+
+        The news of many come together: so what counts is how many ended in some time, not how far apart they are heard.
+        """
         now = time.monotonic()
-        elapsed_s = now - max(lease.begun_mono, self._last_end_mono)
+        self._ends_since_mono += max(0.0, lease.begun_mono - self._last_end_mono)  # then it had nothing to do
         self._last_end_mono = now
+        self._ends_num += 1
+        elapsed_s = now - self._ends_since_mono
         is_first = not self._has_pace and self.pace_s == UNKNOWN_PACE_S
+        if elapsed_s < _PACE_OF_S and not is_first:
+            return
+        weight = 1.0 if is_first else 0.5
+        each_s = elapsed_s / self._ends_num
+        self.pace_s = max(_LEAST_PACE_S, (1 - weight) * min(self.pace_s, UNKNOWN_PACE_S) + weight * each_s)
         self._has_pace = True
-        weight = 1.0 if is_first else 0.3
-        self.pace_s = max(_LEAST_PACE_S, (1 - weight) * min(self.pace_s, UNKNOWN_PACE_S) + weight * elapsed_s)
+        self._ends_num, self._ends_since_mono = 0, now
 
     def send(self, *orders: Order) -> None:
         """Write orders to the pipe at the end of this turn of the loop; a dead worker's pipe swallows them."""
@@ -296,10 +318,12 @@ class Worker:
         self._loop.add_reader(self.pidfd, callback)
 
     def release(self) -> None:
-        """Close what belongs to a worker that has ended."""
+        """Close what belongs to a worker that has ended, and let go of what leads back to it."""
         self.state = WorkerState.RETIRED
+        self._on_kill = None
         if self.idle_timer is not None:
             self.idle_timer.cancel()
+            self.idle_timer = None
         self._loop.remove_reader(self.pidfd)
         os.close(self.pidfd)
         self.pidfd = -1
@@ -307,3 +331,10 @@ class Worker:
             self._waiting = False
             self._loop.remove_writer(self._orders.fileno())
         self._orders.close()
+
+
+def _take_answer(lease: Lease) -> None:
+    """A worker keeps what it was asked to give back."""
+    if lease.recalled is None or lease.recalled.is_set():
+        raise ReportRefused("retained, though it was not recalled")
+    lease.recalled.set()

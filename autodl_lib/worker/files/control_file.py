@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from autodl_lib.contract.codec import loads
 from autodl_lib.contract.errors import ParseError
+from autodl_lib.worker.files.closing import close_quietly
 from autodl_lib.worker.network.response import RemoteVersion
 
 SLOT_BYTES = 16384
@@ -33,6 +34,9 @@ MAY_PASS = frozenset(
     | {errno.ENOSPC, errno.EDQUOT}  # an overlay copies a file that is opened for writing
 )
 """Errors that tell nothing about a file: what can't be opened for one of these is there all the same."""
+
+_STAYS = frozenset({errno.EPERM, errno.EISDIR})
+"""What unlink says of another user's file in a sticky folder, and of a folder."""
 
 Ranges = tuple[tuple[int, int], ...]
 """Half-open byte ranges, ascending, apart from each other."""
@@ -137,6 +141,10 @@ def _checksum(body: dict[str, object]) -> int:
     return zlib.crc32(json.dumps(body, separators=(",", ":"), sort_keys=True).encode("ascii"))
 
 
+class NoPlace(Exception):
+    """Somebody else's file, or a folder, has a control file's name: what such a file would keep is not kept."""
+
+
 class ControlFile:
     """One control file, open. Its owner holds the lock of the part file that it belongs to."""
 
@@ -148,12 +156,21 @@ class ControlFile:
     def create(cls, name: str, dir_fd: int) -> ControlFile:
         """Make a new one in place of whatever has the name.
 
-        Raises: OSError.
+        Raises: OSError; NoPlace where what has the name can't be removed.
         """
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(name, dir_fd=dir_fd)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno in _STAYS:
+                raise NoPlace(name) from None
+            raise
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
+        try:
+            fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
+        except FileExistsError:
+            raise NoPlace(name) from None  # somebody was quicker
         try:
             _write_all(fd, b" " * CONTROL_BYTES, 0)  # a disk that fills up later must not stop a checkpoint
         except OSError:
@@ -206,8 +223,8 @@ class ControlFile:
         os.fdatasync(self._fd)
 
     def close(self) -> None:
-        """Let go of the file; it stays where it is."""
-        os.close(self._fd)
+        """Let go of the file; it stays where it is. Never raises: one that says something else is found invalid."""
+        close_quietly(self._fd)
 
 
 def remove_control(name: str, dir_fd: int) -> None:
@@ -222,15 +239,22 @@ def remove_control(name: str, dir_fd: int) -> None:
     except OSError as error:
         if error.errno in MAY_PASS:
             raise
-        with contextlib.suppress(OSError):  # a symlink, a folder, another user's: it says nothing
-            os.unlink(name, dir_fd=dir_fd)
+        _unlink_what_says_nothing(name, dir_fd)  # a symlink, a folder, another user's
         return
     try:
         if _is_ours(os.fstat(fd)):
             ControlFile(fd, 0).invalidate()
-        os.unlink(name, dir_fd=dir_fd)
+            os.unlink(name, dir_fd=dir_fd)
+        else:
+            _unlink_what_says_nothing(name, dir_fd)
     finally:
         os.close(fd)
+
+
+def _unlink_what_says_nothing(name: str, dir_fd: int) -> None:
+    """Remove what is in a control file's place, if that is allowed: whoever put it there must not be in the way."""
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=dir_fd)
 
 
 def _write_all(fd: int, content: bytes, offset: int) -> None:
@@ -243,4 +267,5 @@ def _read_regular(fd: int) -> bytes:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+    """Tell whether it can be a control file: one with a second name is somebody's file, whoever made that name."""
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1

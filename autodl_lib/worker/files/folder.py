@@ -17,11 +17,13 @@ import time
 from collections.abc import Callable
 
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.worker.network.verdicts import TaskFailed, os_verdict
+from autodl_lib.worker.network.verdicts import TaskFailed, Verdict, os_verdict
 
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
+DESCRIPTORS = "/proc/self/fd"
+"""The way from a descriptor of this process to its file."""
 _UNKNOWN_BYTES = 1 << 62
 _OTHERS_WRITE_BYTES = 1 << 30
 _LOOKED_S = 0.01
@@ -38,6 +40,12 @@ class Folder:
         self.key = (status.st_dev, status.st_ino)
         self.number_hints: dict[str, int] = {}
         """For a name that is often taken: the number last given out."""
+        self.aimed_at: set[str] = set()
+        """Names that unnamed files of this process are to have; see unnamed_file."""
+        self.has_taken_names = False
+        """Whether one of those was taken: the next ones are looked at before."""
+        self.takes_unnamed = os.path.exists(DESCRIPTORS)
+        """Whether its file system has files without a name, as far as is known."""
         self._readable = readable
         self._plenty_bytes = 0
         self._plenty_until_mono = 0.0
@@ -50,15 +58,30 @@ class Folder:
         return f"/{name}" if self.path == "/" else f"{self.path}/{name}"
 
     def path_now(self) -> str:
-        """Return where this folder is now: it may have been renamed."""
+        """Return where this folder is now: it may have been renamed.
+
+        Raises: FileNotFoundError where no path leads to it any more: removed, or on a file system that was detached.
+        """
         if self.still_at(self.path):
             return self.path
         try:
-            path = os.readlink(f"/proc/self/fd/{self.fd}")
+            path = os.readlink(f"{DESCRIPTORS}/{self.fd}")
             path.encode()
         except (OSError, UnicodeError):
             return self.path
+        try:
+            is_there = self._is_at(path)
+        except PermissionError:
+            return path
+        if not is_there:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return path
+
+    def explain(self, verdict: Verdict) -> Verdict:
+        """Return what a failure is that came of this folder's removal: the next attempt makes the folder again."""
+        if verdict.code is not FailureCode.FOLDER or os.fstat(self.fd).st_nlink > 0:
+            return verdict
+        return Verdict(code=FailureCode.FILE_BUSY, message=f"someone removed the folder {self.path} meanwhile")
 
     def sync(self, file_fd: int) -> None:
         """Make the names in this folder survive a power cut; `file_fd` is any open file of the folder.
@@ -98,10 +121,20 @@ class Folder:
 
     def still_at(self, path: str) -> bool:
         """Tell whether a path still leads to this folder."""
-        if path != self.path:
+        try:
+            return path == self.path and self._is_at(path)
+        except PermissionError:
             return False
+
+    def _is_at(self, path: str) -> bool:
+        """Tell whether a path leads to this folder.
+
+        Raises: PermissionError.
+        """
         try:
             status = os.stat(path)
+        except PermissionError:
+            raise
         except OSError:
             return False
         return (status.st_dev, status.st_ino) == self.key

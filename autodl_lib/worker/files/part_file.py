@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.worker_messages import FileIdentity
-from autodl_lib.worker.files.control_file import CONTROL_BYTES, ControlFile, ControlRecord, remove_control
+from autodl_lib.worker.files.closing import close_quietly, flush
+from autodl_lib.worker.files.control_file import CONTROL_BYTES, ControlFile, ControlRecord, NoPlace, remove_control
 from autodl_lib.worker.files.file_name import control_name, is_part_name, numbered, part_name
 from autodl_lib.worker.files.folder import Folder
 from autodl_lib.worker.files.part_lock import is_in_use, is_named, lock, open_and_lock
@@ -94,23 +95,40 @@ class PartFile:
             self._is_damaged = True
             raise
 
+    def flush(self) -> None:
+        """Hear of lost bytes, as far as the file system tells before it has synced.
+
+        Raises: OSError.
+        """
+        flush(self.fd)
+
     def checkpoint(self, record: ControlRecord, *, durable: bool) -> None:
         """Make the bytes that `record` names safe, then say so in the control file. Runs in the sync thread.
+
+        Where there can be no such file, nothing is saved: the download is none the worse for it.
 
         Raises: OSError.
         """
         if durable:
             self.sync()
-        if self._control is None:
-            try:
-                self._control = ControlFile.create(control_name(self.name), self.folder.fd)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                record = self._make_room(record)
-                self._control = ControlFile.create(control_name(self.name), self.folder.fd)
-        self._control.write(record, durable=durable)
-        self.saved = record
+        else:
+            self.flush()
+        with contextlib.suppress(NoPlace):
+            if self._control is None:
+                self._control, record = self._create_control(record)
+            self._control.write(record, durable=durable)
+            self.saved = record
+
+    def _create_control(self, record: ControlRecord) -> tuple[ControlFile, ControlRecord]:
+        """Return a new control file, and what of a record it can have; raises OSError, NoPlace."""
+        name = control_name(self.name)
+        try:
+            return ControlFile.create(name, self.folder.fd), record
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        record = self._make_room(record)
+        return ControlFile.create(name, self.folder.fd), record
 
     def _make_room(self, record: ControlRecord) -> ControlRecord:
         """Give up some bytes on a full disk, so that the control file can keep the others; returns what is left."""
@@ -158,13 +176,13 @@ class PartFile:
         self.close()
 
     def close(self) -> None:
-        """Let go of the part file; it stays for a later attempt."""
+        """Let go of the part file; it stays for a later attempt. Never raises."""
         if self._control is not None:
             self._control.close()
             self._control = None
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            close_quietly(self.fd)
+            self.fd = -1  # even where that failed: the number may be another file's by now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +211,7 @@ def check_not_taken(folder: Folder, claim: Claim) -> None:
     match claim.on_conflict:
         case OnConflict.FAIL if exists(folder, claim.name):
             raise TaskFailed(FailureCode.CONFLICT, f"{folder.join(claim.name)} exists already")
-        case OnConflict.OVERWRITE if _is_folder(folder, claim.name):
+        case OnConflict.OVERWRITE if is_folder(folder, claim.name):
             raise TaskFailed(FailureCode.CONFLICT, f"{folder.join(claim.name)} is a folder and can't be overwritten")
 
 
@@ -227,7 +245,7 @@ def _claim_for(folder: Folder, claim: Claim) -> PartFile:
 
 
 def candidates(folder: Folder, name: str) -> Iterator[str]:
-    """Yield `NAME`, `NAME.1.EXT`, ... as far as no file has that name now."""
+    """Yield `NAME`, `NAME.1.EXT`, ... as far as no file has that name now, or is about to have it in this process."""
     if _is_free(folder, name):
         yield name
     number = 0
@@ -314,7 +332,7 @@ def _claim(folder: Folder, name: str, tag: str) -> PartFile | None:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             fd = os.open(name, flags, 0o666, dir_fd=folder.fd)
         except FileExistsError:
-            if not _clear_abandoned(folder, name, tag):
+            if not clear_abandoned(folder, name, tag):
                 return None
             continue
         try:
@@ -330,8 +348,8 @@ def _claim(folder: Folder, name: str, tag: str) -> PartFile | None:
     return None
 
 
-def _clear_abandoned(folder: Folder, name: str, tag: str) -> bool:
-    """Unlink a part file that nobody uses or waits for; False when it has an owner or is none of ours."""
+def clear_abandoned(folder: Folder, name: str, tag: str) -> bool:
+    """Unlink a part file that nobody uses or waits for, with its control file; False for another's."""
     fd = open_and_lock(folder, name)
     if fd is None:
         return not exists(folder, name)
@@ -341,6 +359,7 @@ def _clear_abandoned(folder: Folder, name: str, tag: str) -> bool:
             found[0].close()
             if found[1].tag != tag:
                 return False
+            remove_control(control_name(name), folder.fd)
         os.unlink(name, dir_fd=folder.fd)
     finally:
         os.close(fd)
@@ -348,8 +367,8 @@ def _clear_abandoned(folder: Folder, name: str, tag: str) -> bool:
 
 
 def _is_free(folder: Folder, name: str) -> bool:
-    """Tell whether nothing seems to have this name; who gives the name to a file finds out for certain."""
-    return not os.access(name, os.F_OK, dir_fd=folder.fd, follow_symlinks=False)
+    """Tell whether nothing seems to have this name, or soon will; who gives it to a file finds out for certain."""
+    return name not in folder.aimed_at and not os.access(name, os.F_OK, dir_fd=folder.fd, follow_symlinks=False)
 
 
 def exists(folder: Folder, name: str) -> bool:
@@ -361,7 +380,8 @@ def exists(folder: Folder, name: str) -> bool:
     return True
 
 
-def _is_folder(folder: Folder, name: str) -> bool:
+def is_folder(folder: Folder, name: str) -> bool:
+    """Tell whether a name is a folder's."""
     try:
         return stat.S_ISDIR(os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mode)
     except FileNotFoundError:

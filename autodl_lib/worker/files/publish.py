@@ -20,17 +20,19 @@ from autodl_lib.contract.worker_messages import FileIdentity
 from autodl_lib.worker.files.control_file import MAY_PASS
 from autodl_lib.worker.files.file_name import control_name, is_part_name
 from autodl_lib.worker.files.folder import Folder
-from autodl_lib.worker.files.part_file import PartFile, candidates, identity_of
+from autodl_lib.worker.files.part_file import PartFile, candidates, identity_of, is_folder
 from autodl_lib.worker.network.verdicts import TaskFailed
 
 _RENAME_NOREPLACE = 1
 _NO_SUCH_RENAME = frozenset({errno.EINVAL, errno.ENOSYS})
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
-def place(part: PartFile, name: str, on_conflict: OnConflict) -> str | None:
+def place(part: PartFile, name: str, on_conflict: OnConflict, *, wanted: str) -> str | None:
     """Give the part file its final name; returns None when done, or the name to try next when it is taken.
+
+    The next one is like `wanted`, of which `name` may be the third already.
 
     Raises: TaskFailed, OSError.
     """
@@ -41,7 +43,7 @@ def place(part: PartFile, name: str, on_conflict: OnConflict) -> str | None:
     elif not _give_new_name(part, name):
         if on_conflict is OnConflict.FAIL:
             raise TaskFailed(FailureCode.CONFLICT, f"{part.folder.join(name)} exists already")
-        return next(candidates(part.folder, name))
+        return next(candidates(part.folder, wanted))
     part.drop_control()
     return None
 
@@ -72,7 +74,10 @@ def _replace(part: PartFile, name: str) -> None:
     fd = part.folder.fd
     try:
         os.rename(part.name, name, src_dir_fd=fd, dst_dir_fd=fd)
-    except IsADirectoryError:
+    except OSError as error:
+        # A worker that is confined to the folder hears of another folder's place that it may not.
+        if not isinstance(error, IsADirectoryError | PermissionError) or not is_folder(part.folder, name):
+            raise
         message = f"{part.folder.join(name)} is a folder and can't be overwritten"
         raise TaskFailed(FailureCode.CONFLICT, message) from None
 
@@ -115,7 +120,7 @@ def _link(part: PartFile, name: str) -> bool | None:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         return None
     with contextlib.suppress(OSError):  # it is published; a second name does no harm

@@ -151,6 +151,14 @@ class Connection:
         length = int(self._easy.getinfo(_CONTENT_LENGTH))
         return length if length >= 0 else None
 
+    def file_time(self) -> int | None:
+        """Return when the file of FTP or SFTP was last changed, None when the server didn't say.
+
+        Libcurl asks before it begins with the body. Outside of libcurl only.
+        """
+        at_s = int(self._easy.getinfo(pycurl.INFO_FILETIME))
+        return at_s if at_s >= 0 else None
+
     def request_stepped(self) -> None:
         """See engine.Requester."""
         if self._listener is not None:

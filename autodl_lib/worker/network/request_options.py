@@ -191,7 +191,7 @@ def _chosen(request: Request, before: Request | None) -> Settings:
         return settings
     options = request.options
     settings += tls_settings(options) + proxy_settings(options) + login_settings(options, request.url.decode())
-    settings += _network_settings(options) + _http_settings(options, is_tls=request.url[:6].lower() == b"https:")
+    settings += _network_settings(request) + _http_settings(options, is_tls=request.url[:6].lower() == b"https:")
     if scheme != b"http" or _asks_for_own_connection(options):
         settings += [(pycurl.FRESH_CONNECT, 1), (pycurl.FORBID_REUSE, 1)]
     return settings
@@ -211,16 +211,19 @@ def _asks_for_own_connection(options: TransferOptions) -> bool:
 def _of_scheme(scheme: bytes, request: Request, before: bytes | None) -> Settings:
     """Return what differs between protocols; nothing for HTTP on a handle that has served nothing else."""
     if scheme == b"http":
-        return [(pycurl.HTTPPROXYTUNNEL, 0)] if before is not None and before != b"http" else []
+        return [(pycurl.HTTPPROXYTUNNEL, 0), (pycurl.OPT_FILETIME, 0)] if before not in (None, b"http") else []
     if scheme == b"sftp":
-        return usual_ssh_login(request.url.decode()) + ssh_settings(request.options)
+        return [(pycurl.OPT_FILETIME, 1), *usual_ssh_login(request.url.decode()), *ssh_settings(request.options)]
     # Else libcurl would ask an HTTP proxy for the file in HTTP, and an error page would be taken for the file.
-    return [(pycurl.HTTPPROXYTUNNEL, 1), *ftp_tls_settings(request.options)]
+    return [(pycurl.HTTPPROXYTUNNEL, 1), (pycurl.OPT_FILETIME, 1), *ftp_tls_settings(request.options)]
 
 
-def _network_settings(options: TransferOptions) -> Settings:
+def _network_settings(request: Request) -> Settings:
+    options = request.options
     settings: Settings = []
     if options.ip_version in _IP_VERSIONS:
+        if not options.proxy:  # which is what is reached then
+            _refuse_other_kind(request.url.decode(), options.ip_version)
         settings.append((pycurl.IPRESOLVE, _IP_VERSIONS[options.ip_version]))
     if options.interface is not None:
         # With a prefix, libcurl never takes a name for a host to be resolved.
@@ -246,6 +249,18 @@ def _http_settings(options: TransferOptions, *, is_tls: bool) -> Settings:
             if is_tls:
                 settings.append((pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_3))
     return settings
+
+
+def _refuse_other_kind(url: str, asked: IpVersion) -> None:
+    """Refuse an address of the other kind in a URL: some versions of libcurl would use it all the same.
+
+    Raises: TaskFailed.
+    """
+    with contextlib.suppress(ValueError):  # it has a name, which has addresses of both kinds
+        address = ipaddress.ip_address(urlsplit(url).hostname or "")
+        if str(address.version) != asked.value:
+            words = f"{address} is no address of IPv{asked.value}, which is asked for"
+            raise TaskFailed(FailureCode.CONNECT, words)
 
 
 def _is_address(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 Runs as: the task's owner.  Talks to: nobody; no I/O.
 Invariants: a body is taken only after `judge` accepted its head, and bytes of a 206 only when range, size and
-validators fit what the part file holds.
+validators fit what the part file holds; of FTP and SFTP, size and time.
 Source: RFC 9110 (sections 8.8, 10.2.3, 13.1.5, 14.4, 15.3.7).
 """
 
@@ -13,6 +13,7 @@ import re
 import time
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.response_head import ResponseHead, content_length
@@ -20,6 +21,9 @@ from autodl_lib.worker.network.verdicts import Verdict, http_verdict
 
 MAX_RETRY_AFTER_S = 86400.0
 _MAX_VALIDATOR_LENGTH = 1024
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_END_OF_TIME_S = 253402300800
+"""The year 10000, which no HTTP date can name."""
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
 
 REMOTE_CHANGED_NOTE = "the remote file changed; starting over"
@@ -144,6 +148,9 @@ def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool
     if head.status < 100:
         words = f"the server's answer is no HTTP: its status is {head.status}"
         return Refuse(verdict=Verdict(code=FailureCode.PROTOCOL, message=words))
+    if head.status < 400 and not head.is_whole:
+        words = "the server's answer broke off in its head"
+        return Refuse(verdict=Verdict(code=FailureCode.TRUNCATED, message=words, http_status=head.status))
     if head.status in _WHOLE:
         version = _version(head, content_length(head))
         if asked is None:
@@ -164,18 +171,20 @@ def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool
     return Refuse(verdict=http_verdict(head.status, head.reason, retry_after(head.fields.get("retry-after"))))
 
 
-def judge_by_size(total: int | None, asked: ResumePoint | None) -> Judgement:
-    """Decide about an FTP or SFTP file, where the size is all that can be compared."""
-    version = RemoteVersion(size=total, etag=None, last_modified=None)
+def judge_headless(total: int | None, changed_at: int | None, asked: ResumePoint | None) -> Judgement:
+    """Decide about an FTP or SFTP file by its size and the time of its last change, None for what nobody knows."""
+    version = RemoteVersion(size=total, etag=None, last_modified=_http_date(changed_at))
     if asked is None:
         return Accept(offset=0, version=version, seen=version, end=total)
-    is_same_source = asked.agreement is Agreement.VERSION and not asked.version.has_validator()
-    if asked.agreement is not Agreement.SIZE and not is_same_source:
-        # A size alone makes no two sources' bytes one file.
+    is_same = version.size == asked.version.size and version.agrees(asked.version, asked.agreement)
+    if total is None or not is_same:
         return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
-    if total is None or total != asked.version.size:
-        return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
-    return Accept(offset=asked.offset, version=version, seen=version, end=total, is_part=True)
+    return Accept(offset=asked.offset, version=asked.version, seen=version, end=total, is_part=True)
+
+
+def _http_date(at_s: int | None) -> str | None:
+    """Return a time as Last-Modified has it; None for 0, which is what is sent of files whose time nobody kept."""
+    return email.utils.formatdate(at_s, usegmt=True) if at_s is not None and 0 < at_s < _END_OF_TIME_S else None
 
 
 def _judge_range(head: ResponseHead, asked: ResumePoint) -> Judgement:
@@ -235,13 +244,38 @@ def is_later(date: str, other: str) -> bool:
 
 
 def _version(head: ResponseHead, size: int | None) -> RemoteVersion:
+    """Return what a head says of the file, without validators that two versions may share."""
     etag = head.fields.get("etag")
     if etag is not None and not (len(etag) >= 2 and etag.startswith('"') and etag.endswith('"') and _is_plain(etag)):
         etag = None
     last_modified = head.fields.get("last-modified") or None
-    if last_modified is not None and not _is_plain(last_modified):
+    if last_modified is not None and (not _is_plain(last_modified) or _is_fresh(last_modified, head)):
         last_modified = None
     return RemoteVersion(size=size, etag=etag, last_modified=last_modified)
+
+
+def _is_fresh(last_modified: str, head: ResponseHead) -> bool:
+    """Tell whether the file was changed in the very second of the answer: it may change again, and keep that date.
+
+    Source: RFC 9110 (section 8.8.2.2).
+    """
+    date = head.fields.get("date")
+    if date is None:
+        return False
+    day, other = _day(date[5:16]), _day(last_modified[5:16])
+    if day is None or other is None:
+        return not is_later(date, last_modified)
+    return date[17:25] <= last_modified[17:25] if day == other else day < other
+
+
+@lru_cache(maxsize=64)
+def _day(text: str) -> tuple[int, int, int] | None:
+    """Return the year, month and day of `06 Nov 1994`, None for anything else."""
+    day, _, rest = text.partition(" ")
+    month, _, year = rest.partition(" ")
+    if month not in _MONTHS or not (day.isascii() and day.isdigit() and year.isascii() and year.isdigit()):
+        return None
+    return int(year), _MONTHS.index(month), int(day)
 
 
 def _is_plain(value: str) -> bool:

@@ -26,6 +26,7 @@ _USED = {
         "content-length",
         "content-md5",
         "content-range",
+        "date",
         "digest",
         "etag",
         "last-modified",
@@ -47,6 +48,8 @@ class ResponseHead:
     locations: list[str] = field(default_factory=list)
     contradiction: str = ""
     """Whether it has several lengths (RFC 9112, section 6.3)."""
+    is_whole: bool = True
+    """Whether the line was there that ends a head: libcurl takes one that breaks off for an answer without a body."""
 
 
 class HeadReader:
@@ -135,7 +138,8 @@ def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
             fields[known] = decoded
     if len(fields.get("content-length", "")) > _LONGEST_LENGTH and "transfer-encoding" not in fields:
         contradiction = "its length is that of no file"
-    return ResponseHead(status, reason, fields, locations, contradiction)
+    is_whole = b"\r\n" in lines or b"\n" in lines
+    return ResponseHead(status, reason, fields, locations, contradiction, is_whole)
 
 
 @lru_cache(maxsize=64)

@@ -76,7 +76,7 @@ _CURL: dict[int, FailureWords] = {
     17: (FailureCode.PROTOCOL, "{host} refused binary mode"),
     18: (FailureCode.TRUNCATED, "{host} closed the connection before the file was complete"),
     19: (FailureCode.REMOTE_MISSING, "{host} would not send the file"),
-    23: (FailureCode.INTERNAL, "the transfer was stopped"),
+    23: (FailureCode.PROTOCOL, "{host} sends a head or a reply that has no end"),
     27: (FailureCode.INTERNAL, "the worker is out of memory"),
     28: (FailureCode.TIMEOUT, "could not connect to {host} port {port} in time"),
     30: (FailureCode.NETWORK, "{host} did not open the FTP data connection"),
@@ -113,13 +113,20 @@ _CURL: dict[int, FailureWords] = {
     95: (FailureCode.NETWORK, "the HTTP/3 connection to {host} broke"),
     96: (FailureCode.CONNECT, "could not open a QUIC connection to {host} port {port}"),
     97: (FailureCode.CONNECT, "the proxy would not connect to {host} port {port}"),
+    100: (FailureCode.PROTOCOL, "{host} sends a head or a reply that has no end"),
 }
-"""CURLcode to failure. Source: curl.se/libcurl/c/libcurl-errors.html."""
+"""CURLcode to failure. Source: curl.se/libcurl/c/libcurl-errors.html.
+
+23: a callback has ended the request; where that was not for what came of a head, whoever did it knows why, and says so.
+"""
 
 _CURL_DEFAULT: FailureWords = (FailureCode.NETWORK, "the transfer from {host} failed (libcurl error {code})")
 
 _NO_HTTP_WORDS = ("HTTP/0.9", "HTTP version", "subversion in response", "code in HTTP response")
 """What libcurl says of an answer that is no HTTP, with the code of an unsupported protocol."""
+
+_HEAD_WITHOUT_END = "Too large response headers"
+"""What libcurl says of that, with the code of a connection that broke."""
 
 CANNOT_RESUME = frozenset({31, 33, 36})
 """CURLcodes that say the server can't continue a file where it was left."""
@@ -142,6 +149,8 @@ _FTP: dict[int, FailureCode] = {
     550: FailureCode.REMOTE_MISSING,
     **dict.fromkeys(range(400, 500), FailureCode.SERVER_BUSY),
 }
+_FTP_CLOSING = 421
+"""The service is not available; libcurl takes it for a timeout, whenever it comes."""
 _FTP_REPLIED = frozenset({8, 9, 10, 11, 13, 17, 19, 30, 67, 78, 84})
 """CURLcodes after which the FTP reply says more than the CURLcode."""
 
@@ -178,8 +187,12 @@ def curl_verdict(result: CurlResult, url: str, options: TransferOptions = NO_OPT
         code, words = FailureCode.REDIRECT, "{host} redirects to a protocol that can't be downloaded from"
     elif result.code == 1 and any(words in result.message for words in _NO_HTTP_WORDS):
         code, words = FailureCode.PROTOCOL, "{host} does not answer in HTTP"
+    elif result.code == 56 and _HEAD_WITHOUT_END in result.message:
+        code, words = _CURL[100]
     elif result.code == 60 and url.lower().startswith("sftp"):
         words = "the SSH host key of {host} is not the one in ~/.ssh/known_hosts, or is not there"
+    elif result.code == 28 and result.status == _FTP_CLOSING and url.lower().startswith("ftp"):
+        code, words = FailureCode.SERVER_BUSY, "{host} does not serve now (FTP reply {status})"
     elif connecting is not None:
         code, words = connecting
     elif result.code == 13 and result.status is not None and 200 <= result.status < 300:

@@ -42,7 +42,12 @@ class Job:
 
     def has_checksum(self) -> bool:
         """Tell whether the whole file's bytes will be checked in the end."""
-        return bool(self.options.checksums) or self.options.pieces is not None
+        return has_checksum(self.options)
+
+
+def has_checksum(options: TransferOptions) -> bool:
+    """Tell whether a task says what the whole file's bytes must be."""
+    return bool(options.checksums) or options.pieces is not None
 
 
 class TransferOwner(Protocol):

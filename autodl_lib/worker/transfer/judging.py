@@ -2,7 +2,7 @@
 
 Runs as: the task's owner.  Talks to: a segment's connection, for what it has seen.
 A response over HTTP is judged by its head, when its first byte or its end comes; one over FTP or SFTP by the size
-that libcurl tells, which it does only outside of its callbacks.
+and the time that libcurl tells, which it does only outside of its callbacks.
 Invariants: once a response was accepted for a file, further ones are accepted only as parts of it.
 """
 
@@ -20,8 +20,9 @@ from autodl_lib.worker.network.response import (
     Unchanged,
     is_later,
     judge,
-    judge_by_size,
+    judge_headless,
 )
+from autodl_lib.worker.network.response_head import ResponseHead
 from autodl_lib.worker.network.verdicts import CANNOT_RESUME, CurlResult, Verdict, curl_verdict
 from autodl_lib.worker.transfer.job import Job
 from autodl_lib.worker.transfer.segment import Segment
@@ -33,7 +34,7 @@ def judge_head(job: Job, segment: Segment, *, is_first: bool) -> Judgement:
     """Decide about an HTTP response; `is_first`: none was accepted so far."""
     judgement = judge(segment.connection.head(), segment.asked, is_conditional=job.newer_than is not None)
     if isinstance(judgement, Accept) and not judgement.is_part:
-        if _is_current(job, judgement):
+        if _is_current(job, segment.connection.head()):
             return Unchanged()
         if judgement.note == NO_RANGES_NOTE and segment.wanted_if_range and segment.source.takes_if_range:
             # Some servers answer so though nothing has changed: what a 206 says without it is compared all the same.
@@ -42,13 +43,15 @@ def judge_head(job: Job, segment: Segment, *, is_first: bool) -> Judgement:
     return _fitting(job, segment, judgement, is_first=is_first)
 
 
-def judge_size(job: Job, segment: Segment, *, is_first: bool) -> Judgement:
+def judge_without_head(job: Job, segment: Segment, *, is_first: bool) -> Judgement:
     """Decide about an FTP or SFTP file. Outside of libcurl only."""
     if segment.asked is not None and segment.source.is_http:
         return AskAgain(note=NO_RANGES_NOTE)  # the range was asked for in HTTP, so FTP sends all of the file
     remaining = segment.connection.announced_length()
     total = None if remaining is None else segment.start + remaining
-    return _fitting(job, segment, judge_by_size(total, segment.asked), is_first=is_first)
+    return _fitting(
+        job, segment, judge_headless(total, segment.connection.file_time(), segment.asked), is_first=is_first
+    )
 
 
 def judge_end(job: Job, segment: Segment, result: CurlResult, *, is_first: bool) -> Judgement | None:
@@ -59,7 +62,7 @@ def judge_end(job: Job, segment: Segment, result: CurlResult, *, is_first: bool)
         return judge_head(job, segment, is_first=is_first) if has_answered else None
     if result.code in CANNOT_RESUME and segment.asked is not None:
         return AskAgain(note=NO_RANGES_NOTE)
-    return judge_size(job, segment, is_first=is_first) if result.code == 0 else None
+    return judge_without_head(job, segment, is_first=is_first) if result.code == 0 else None
 
 
 def failure_of(job: Job, segment: Segment, result: CurlResult) -> Verdict:
@@ -87,8 +90,7 @@ def _fitting(job: Job, segment: Segment, judgement: Judgement, *, is_first: bool
     return AskAgain(note=judgement.note or OTHER_RANGE_NOTE, is_changed=is_changed)
 
 
-def _is_current(job: Job, accepted: Accept) -> bool:
+def _is_current(job: Job, head: ResponseHead) -> bool:
     """Tell whether a server that pays no heed to If-Modified-Since has nothing newer."""
-    if job.newer_than is None or accepted.version.last_modified is None:
-        return False
-    return not is_later(accepted.version.last_modified, job.newer_than)
+    last_modified = head.fields.get("last-modified")
+    return bool(job.newer_than and last_modified) and not is_later(last_modified or "", job.newer_than or "")

@@ -22,7 +22,7 @@ from autodl_lib.worker.network.verdicts import CurlResult, Verdict
 from autodl_lib.worker.transfer.defects import verdict_of
 from autodl_lib.worker.transfer.filling import Filling
 from autodl_lib.worker.transfer.job import Job, TransferOwner
-from autodl_lib.worker.transfer.judging import judge_end, judge_head, judge_size
+from autodl_lib.worker.transfer.judging import judge_end, judge_head, judge_without_head
 from autodl_lib.worker.transfer.segment import Segment
 from autodl_lib.worker.transfer.sources import Source, Sources
 from autodl_lib.worker.transfer.throttle import Throttle
@@ -39,7 +39,7 @@ class Reception:
     def __init__(self, job: Job, owner: TransferOwner, sources: Sources, throttle: Throttle) -> None:
         self.filling = Filling(owner.write_back)
         self.status: int | None = None
-        """The last response code."""
+        """The code of the last response that was accepted, or before there is one, of the last."""
         self.failure: tuple[Verdict, int] | None = None
         """Why the transfer has failed, and by which source."""
         self._job = job
@@ -115,7 +115,7 @@ class Reception:
     def judge_late(self, segment: Segment) -> None:
         """Judge an FTP or SFTP response."""
         self._late = None
-        self._guarded(segment, lambda: self._judge_size(segment))
+        self._guarded(segment, lambda: self._judge_without_head(segment))
 
     def tap(self, segment: Segment, tapper: Callable[[Tap], None]) -> CurlResult | None:
         """Have the rest of a body come past libcurl, where that can be; return how the response ended, if it has."""
@@ -195,11 +195,11 @@ class Reception:
     def _is_first(self) -> bool:
         return self.filling.version is None
 
-    def _judge_size(self, segment: Segment) -> None:
-        self._apply(segment, judge_size(self._job, segment, is_first=self._is_first()), None)
+    def _judge_without_head(self, segment: Segment) -> None:
+        self._apply(segment, judge_without_head(self._job, segment, is_first=self._is_first()), None)
 
     def _apply(self, segment: Segment, judgement: Judgement, head: ResponseHead | None) -> None:
-        if head is not None:
+        if head is not None and (self._is_first() or isinstance(judgement, Accept)):
             self.status = head.status
         if not isinstance(judgement, Accept):
             segment.judgement = judgement

@@ -46,6 +46,11 @@ class Throttle:
         if self._limiter is not None:
             self._limiter.take(size_bytes)
 
+    def paid_mono(self) -> float:
+        """Return when to look again whether the last bytes have had their time, 0 when they have."""
+        now = time.monotonic()
+        return 0.0 if self._limiter is None or self._limiter.may_take(now) else now + self._limiter.wait_s()
+
     def is_holding_back(self) -> bool:
         """Tell whether any segment waits."""
         return bool(self._waiting)

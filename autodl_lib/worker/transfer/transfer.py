@@ -1,10 +1,11 @@
 """One file's way from the network into its part file: the first request, the connections that help it, and the end.
 
 Runs as: the task's owner.  Talks to: connections, and whom they tell what happens; spreading; the owner.
-It begins with one request (`start`, in_flight; of most files, at_once has sent it). Reception judges its response, as
+It begins with one request (`start`, in_flight; mostly sent by small_file). Reception judges its response, as well as
 those of all that follow, and fills the part file, as fast as throttle admits. Once the file's version and size are
 known, `Spreading` may add connections, each of whose responses must prove to be of that version. When a request has
 ended, the file is complete, or steering goes on, or recovery decides what follows.
+Under a rate limit the file is complete only when its last bytes have had their time: else small ones were free.
 Invariants: the owner hears of the end exactly once.
 How it fails: a Verdict to the owner; bytes that were accepted until then are in the part file. Nothing that the
 owner calls raises but `start`, `stop` and `write_held`.
@@ -56,6 +57,8 @@ class Transfer:
         self._speed = Speed()
         self._spreading: Spreading | None = None
         self._has_ended = False
+        self._is_paying = False
+        """Whether every byte is there, and only the rate limit is waited for."""
 
     # --- what the owner asks for ---
 
@@ -95,6 +98,9 @@ class Transfer:
         """Take at most so many bytes a second from now on, 0 is no limit."""
         now = time.monotonic()
         self._throttle.set_rate(limit_rate_bps, now)
+        if self._is_paying:
+            self._guarded(lambda: self._check(now))
+            return
         if limit_rate_bps == 0:
             self._guarded(lambda: self._take_turns(now))
             return
@@ -114,6 +120,8 @@ class Transfer:
 
     def wake_mono(self) -> float:
         """Return when `check` is to be called at the latest."""
+        if self._is_paying:
+            return self._throttle.paid_mono()
         wake = min(self._patience.wake_mono(is_held_back=self._throttle.is_holding_back()), self._throttle.wake_mono())
         return wake if self._spreading is None else min(wake, self._spreading.wake_mono())
 
@@ -292,7 +300,9 @@ class Transfer:
             self._cut(segment, CurlResult(code=int(code), message=str(message), os_errno=0, status=None))
 
     def _check(self, now: float) -> None:
-        if self._patience.is_drained(now):
+        if self._is_paying:
+            self._end()
+        elif self._patience.is_drained(now):
             for segment in self._in_flight.all():
                 if segment.judgement is not None and self._in_flight.has(segment):
                     self._cut(segment)
@@ -419,7 +429,6 @@ class Transfer:
         """Tell the owner, once."""
         if self._has_ended:
             return
-        self._has_ended = True
         if self._reception.failure is None:  # every byte is there: those that are still held are the same ones
             for segment in self._in_flight.all():
                 self._filling.count(segment)
@@ -428,6 +437,10 @@ class Transfer:
                 self.write_held()
         self._in_flight.stop_all()
         self._spreading = None
+        self._is_paying = self._reception.failure is None and self._throttle.paid_mono() > 0
+        if self._is_paying:
+            return
+        self._has_ended = True
         if self._reception.failure is None:
             self._owner.transfer_ended(None, 0)
         else:
