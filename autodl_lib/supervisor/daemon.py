@@ -237,10 +237,14 @@ class Daemon:
 
 
 def _explain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what escaped from a callback: a sentence where it is one of our errors, else a defect in full."""
+    """Log what escaped from a callback: a sentence where it is one of our errors, or a connection that found no memory,
+    else a defect in full.
+    """
     error = context.get("exception")
     if isinstance(error, AutodlError) and not isinstance(error, InternalError):
         logger.error("%s", error, extra={"event": "callback_failed"})
+    elif isinstance(error, MemoryError) and "transport" in context:
+        logger.error("there is no memory left for a client, whose connection is closed", extra={"event": "no_memory"})
     else:
         loop.default_exception_handler(context)
 

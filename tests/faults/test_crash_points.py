@@ -92,7 +92,7 @@ class Round:
         return f"{self._number}-{kind}.bin"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_crash_at_every_point_loses_nothing_and_leaves_nothing(make_faulty: MakeFaulty, nginx: Nginx) -> None:
     print(f"AUTODL_FAULT_SEED={SEED}")
     dice = random.Random(SEED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ CONFIG = """
 max_tasks_num = 1
 [transfer]
 min_free_bytes = 0
+connections = 1
 [retry]
 max_attempts = 0
 first_delay_s = 0.05
@@ -42,7 +44,9 @@ def daemon(make_faulty: MakeFaulty) -> FaultyDaemon:
 def hang(daemon: FaultyDaemon, disk: LoopDisk, one: Served) -> int:
     """Have a worker hang in the middle of a file; return its task."""
     [task_id] = daemon.call("add", urls=[one.slow_url], dir=str(disk.folder))["ids"]
-    daemon.wait_for(task_id, lambda task: task["bytes_done"] > 0, "bytes come")
+    control = disk.folder / f".{one.name.rpartition('/')[2]}.autodl-ctl"
+    wait_until(control.exists, "a checkpoint", seen=daemon.log_end)
+    assert daemon.call("status", id=task_id)["state"] == "downloading"
     disk.freeze()
     return int(task_id)
 
@@ -50,12 +54,14 @@ def hang(daemon: FaultyDaemon, disk: LoopDisk, one: Served) -> int:
 def test_who_waits_for_a_disk_that_hangs_takes_no_place_from_others(
     daemon: FaultyDaemon, disk: LoopDisk, nginx: Nginx
 ) -> None:
-    one, two, elsewhere = (nginx.file(f"hanging/{name}.bin", 300_000, rate="150k") for name in ("1", "2", "other"))
+    one, two, elsewhere = (nginx.file(f"hanging/{name}.bin", 900_000, rate="150k") for name in ("1", "2", "other"))
     first = hang(daemon, disk, one)
+    [worker] = daemon.family().workers
     [second] = daemon.call("add", urls=[two.url], dir=str(disk.folder), priority=10)["ids"]
     served = dict(zip(daemon.queue([elsewhere.url]), [elsewhere], strict=True))
     check_files(daemon, daemon.settle(served), served)  # there is but one place, and who hangs had it
-    assert daemon.log().count("does not answer and is killed") == 1
+    killed = re.findall(r"worker (\d+) of uid \d+ does not answer and is killed", daemon.log())
+    assert killed.count(str(worker.pid)) == 1
     assert daemon.log().count("can't be ended") == 1
     for task_id, what in ((first, "goes on when that answers"), (second, "begins when that answers")):
         why = daemon.call("explain", id=task_id)["reason"]
@@ -70,7 +76,7 @@ def test_who_waits_for_a_disk_that_hangs_takes_no_place_from_others(
 def test_a_daemon_whose_worker_hangs_stops_in_time_and_its_next_start_goes_on(
     daemon: FaultyDaemon, disk: LoopDisk, nginx: Nginx
 ) -> None:
-    one = nginx.file("hanging/stopped.bin", 300_000, rate="150k")
+    one = nginx.file("hanging/stopped.bin", 900_000, rate="150k")
     task_id = hang(daemon, disk, one)
     [worker] = daemon.family().workers
     assert daemon.stop() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,9 +82,12 @@ def test_a_queue_whose_disk_is_taken_away_ends_the_daemon_and_is_there_when_the_
         daemon.revive()
         served = add_all(daemon, nginx, "taken-away")
         disk.unmount()
-        assert "moved or removed" in str(add(daemon, next(iter(served.values()))))
+        # A report may come before, and end it.
+        with contextlib.suppress(ConnectionError, FileNotFoundError):
+            assert isinstance(add(daemon, next(iter(served.values()))), str)
         assert daemon.process is not None
         assert daemon.process.wait(PATIENCE_S) == 1
+        assert "moved or removed" in daemon.log()
         disk.mount()
         daemon.process = None
         daemon.revive()
@@ -97,8 +101,8 @@ def test_a_destination_that_fails_in_mid_download_fails_its_task_with_that_and_a
     daemon = make_faulty()
     daemon.revive()
     with loop_disk(place / "image", place / "destination") as disk:
-        one = nginx.file("failing/destination.bin", 300_000, rate="150k")
-        [task_id] = daemon.call("add", urls=[one.slow_url], dir=str(disk.folder))["ids"]
+        one = nginx.file("failing/destination.bin", 900_000, rate="150k")
+        [task_id] = daemon.call("add", urls=[one.slow_url], dir=str(disk.folder), connections=1)["ids"]
         daemon.wait_for(task_id, lambda task: task["bytes_done"] > 50_000, "bytes come")
         disk.abort()
         failed = daemon.wait_for(task_id, lambda task: task["state"] == "failed", "it fails")

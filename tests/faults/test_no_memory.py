@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.queues import new_task, open_store
 from support.rpc import Refused
 
 from autodl_lib.contract.errors import StoreUnusable
+from autodl_lib.supervisor.daemon import _explain
 
 MakeFaulty = Callable[..., FaultyDaemon]
 
@@ -52,6 +54,26 @@ def test_a_daemon_that_may_have_no_more_memory_refuses_what_needs_some_and_goes_
     assert {task["id"] for task in daemon.tasks()} >= {*acknowledged, *served}
     assert "there is no memory left for" in daemon.log()
     assert daemon.deaths == 0
+
+
+def test_a_connection_that_finds_no_memory_is_closed_with_a_sentence_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_explain)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            transport.max_size = 2**62  # type: ignore[attr-defined]  # so much it takes from the socket at once
+            theirs.send(b"x")
+            theirs.setblocking(False)
+            with pytest.raises(ConnectionResetError):
+                await loop.sock_recv(theirs, 1)
+
+    asyncio.run(run())
+    assert caplog.messages == ["there is no memory left for a client, whose connection is closed"]
+    assert caplog.records[0].exc_info is None
 
 
 class Forgetful:

@@ -215,6 +215,7 @@ class Look:
         return {row[0]: row[1:] for row in rows}
 
 
+@pytest.mark.timeout(900)
 def test_whatever_of_the_unsynced_is_lost_nothing_promised_is(story: Story, tmp_path: Path) -> None:
     complaints = []
     for line, doubt, number in cuts(story):
@@ -227,6 +228,7 @@ def test_whatever_of_the_unsynced_is_lost_nothing_promised_is(story: Story, tmp_
     assert complaints == [], f"{len(complaints)} disks are wrong:\n" + "\n".join(complaints[:20])
 
 
+@pytest.mark.timeout(900)
 def test_on_such_disks_a_daemon_goes_on_and_brings_everything_to_its_end(story: Story, make_faulty: MakeFaulty) -> None:
     dice = random.Random(SEED)
     for number in range(REVIVED):

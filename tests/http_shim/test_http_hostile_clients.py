@@ -190,7 +190,7 @@ def test_who_wants_to_speak_something_else_is_answered_in_http(front: HttpFront)
 @pytest.fixture
 def hasty(make_daemon: MakeDaemon, make_front: MakeFront) -> HttpFront:
     """One that waits for nobody long."""
-    return make_front(make_daemon().start(), "--patience", "0.3").start()
+    return make_front(make_daemon().start(), "--patience", "1").start()
 
 
 def test_a_client_that_takes_its_time_is_cut_off(hasty: HttpFront) -> None:

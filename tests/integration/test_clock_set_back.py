@@ -13,8 +13,9 @@ AHEAD_S = 10 * 86400.0
 
 
 def test_a_clock_that_is_set_back_breaks_nothing_and_keeps_nobody_waiting(place: Path, nginx: Nginx) -> None:
-    served = nginx.file("clock/slow.bin", 1_000_000)
-    daemon = FaultyDaemon(place, config=QUICK + "\n[limits]\nbytes_per_day = 100000000\n")
+    served = nginx.file("clock/slow.bin", 2_000_000)
+    config = QUICK.replace("[retry]", "[retry]\nmax_attempts = 0") + "\n[limits]\nbytes_per_day = 100000000\n"
+    daemon = FaultyDaemon(place, config=config)
     daemon.faults.set_clock(AHEAD_S)
     with accounts("alice", "bob") as users:
         alice, bob = users["alice"], users["bob"]

@@ -12,6 +12,7 @@ import random
 import time
 
 import psutil
+import pytest
 from support.daemon import SETTLED, MakeDaemon
 from support.nginx import Nginx
 from support.processes import marked
@@ -32,6 +33,7 @@ max_delay_s = 0.2
 BATCH = 10
 
 
+@pytest.mark.timeout(900)
 def test_every_acknowledged_task_ends_whole_and_once_whatever_is_killed(make_daemon: MakeDaemon, nginx: Nginx) -> None:
     print(f"AUTODL_CRASH_SEED={SEED}")
     dice = random.Random(SEED)

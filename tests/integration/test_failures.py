@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.daemon import Daemon, MakeDaemon
 from support.nginx import Nginx
+from support.waiting import wait_until
 
 
 @contextlib.contextmanager
@@ -163,7 +164,7 @@ def test_a_failed_task_leaves_the_others_alone(daemon: Daemon, nginx: Nginx) -> 
 
 def test_a_file_system_that_is_detached_meanwhile_fails_the_task(daemon: Daemon, nginx: Nginx, place: Path) -> None:
     """Its file may be complete there, but no path leads to it."""
-    served = nginx.file("fail/detached.bin", 1_000_000, rate="500k")
+    served = nginx.file("fail/detached.bin", 2_000_000, rate="400k")
     with mounted(place / "detached", "size=20m") as folder:
         task_id = daemon.add_one(served.slow_url, "-d", str(folder))
         daemon.await_bytes(task_id)
@@ -176,7 +177,7 @@ def test_a_file_system_that_is_detached_meanwhile_fails_the_task(daemon: Daemon,
 def test_a_folder_that_takes_the_name_in_mid_download_is_not_overwritten_and_said(
     daemon: Daemon, nginx: Nginx, place: Path
 ) -> None:
-    served = nginx.file("fail/taken.bin", 1_000_000, rate="500k")
+    served = nginx.file("fail/taken.bin", 2_000_000, rate="400k")
     folder = place / "taken"
     folder.mkdir()
     task_id = daemon.add_one(served.slow_url, "-d", str(folder), "--on-conflict", "overwrite")
@@ -190,12 +191,13 @@ def test_a_folder_that_takes_the_name_in_mid_download_is_not_overwritten_and_sai
 def test_a_folder_that_is_removed_at_any_moment_of_a_download_is_made_again(
     daemon: Daemon, nginx: Nginx, place: Path
 ) -> None:
-    """Before and after the first checkpoint."""
-    served = nginx.file("fail/removed.bin", 3_000_000, rate="800k")
-    for moment in (100_000, 2_500_000):
-        folder = place / f"removed-{moment}"
+    served = nginx.file("fail/removed.bin", 4_000_000, rate="800k")
+    for moment in ("before the first checkpoint", "after it"):
+        folder = place / moment
         task_id = daemon.add_one(served.slow_url, "-d", str(folder))
-        daemon.await_bytes(task_id, moment)
+        daemon.await_bytes(task_id, 100_000)
+        if moment == "after it":
+            wait_until((folder / ".removed.bin.autodl-ctl").exists, "a checkpoint")
         shutil.rmtree(folder)
         assert daemon.await_state(task_id, "finished")["attempts"] == 2
         assert (folder / "removed.bin").read_bytes() == served.data

@@ -95,7 +95,7 @@ def test_places_are_shared_by_weight_and_a_reload_changes_it(
     url = server.serve("/held", HELD)
     for user in (alice, bob):
         user.call(daemon.socket, "pause")
-        add(daemon, user, place, *[url] * 50)
+        add(daemon, user, place, *[url] * 100)
     daemon.ok("pause", "--all")
     for user in (alice, bob):
         user.call(daemon.socket, "resume")
@@ -164,12 +164,12 @@ def test_short_tasks_of_many_users_do_not_cost_a_worker_each(
         daemon = make_daemon("2").start()
         daemon.ok("pause", "--all")
         for user in many.values():
-            add(daemon, user, place, *[url] * 50)
+            add(daemon, user, place, *[url] * 100)
         daemon.ok("resume", "--all")
-        wait_until(lambda: len(asked_for(server)) >= 400, "all is fetched", seen=lambda: len(asked_for(server)))
-        assert 8 <= server.connections <= 300, "there are 400 tasks"
+        wait_until(lambda: len(asked_for(server)) >= 800, "all is fetched", seen=lambda: len(asked_for(server)))
+        assert 8 <= server.connections <= 500, "there are 800 tasks"
         for user in many.values():
-            wait_until(lambda user=user: finished_of(daemon, user) == 50, f"{user.name} has all")  # type: ignore[misc]
+            wait_until(lambda user=user: finished_of(daemon, user) == 100, f"{user.name} has all")  # type: ignore[misc]
 
 
 def finished_of(daemon: Daemon, user: User) -> int:

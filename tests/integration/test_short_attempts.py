@@ -39,7 +39,7 @@ def test_who_waits_for_a_server_that_says_nothing_is_seen_to_be_at_it(daemon: Da
 
 
 def test_a_file_is_said_to_be_where_its_renamed_folder_is(daemon: Daemon, nginx: Nginx, place: Path) -> None:
-    served = nginx.file("short/moved.bin", 300_000)
+    served = nginx.file("short/moved.bin", 1_000_000)
     before, after = place / "before", place / "after"
     task_id = daemon.add_one(served.slow_url, "--dir", str(before))
     daemon.await_bytes(task_id)

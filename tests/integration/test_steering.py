@@ -37,7 +37,7 @@ def test_cancel_of_a_waiting_task_fetches_nothing(daemon: Daemon, nginx: Nginx) 
 
 
 def test_a_cancelled_task_can_be_retried_from_the_beginning(daemon: Daemon, nginx: Nginx) -> None:
-    served = nginx.file("steer/cancelled-then-retried.bin", 1_000_000, rate="500k")
+    served = nginx.file("steer/cancelled-then-retried.bin", 1_600_000, rate="400k")
     task_id = daemon.add_one(served.slow_url)
     daemon.await_bytes(task_id)
     daemon.ok("cancel", str(task_id))
@@ -115,7 +115,7 @@ def test_a_higher_priority_starts_first_and_then_the_older_task(daemon: Daemon, 
 
 def test_never_more_tasks_run_than_max_tasks_says_and_a_change_counts_at_once(daemon: Daemon, nginx: Nginx) -> None:
     daemon.ok("max-tasks", "2")
-    served = nginx.file("steer/max.bin", 400_000, rate="200k")
+    served = nginx.file("steer/max.bin", 600_000, rate="200k")
     ids = daemon.add(*[served.slow_url] * 10)
     running: set[int] = set()
     most_at_once = [2]
@@ -148,7 +148,7 @@ def test_never_more_tasks_run_than_max_tasks_says_and_a_change_counts_at_once(da
 
 
 def test_a_lower_max_tasks_lets_running_tasks_go_on_and_starts_no_more(daemon: Daemon, nginx: Nginx) -> None:
-    served = nginx.file("steer/lower.bin", 600_000, rate="300k")
+    served = nginx.file("steer/lower.bin", 1_200_000, rate="300k")
     ids = daemon.add(*[served.slow_url] * 6)
     for task_id in ids:
         daemon.await_bytes(task_id)

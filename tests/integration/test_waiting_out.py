@@ -101,7 +101,7 @@ def test_space_stays_free_also_where_a_server_does_not_say_how_much_is_to_come(
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "autodl-test", folder], check=True)
     try:
         with MisbehavingServer() as server:
-            url = server.serve("/endless", Case(body=bytes(64_000_000), chunked=True, rate_bps=8_000_000))
+            url = server.serve("/endless", Case(body=bytes(64_000_000), chunked=True, rate_bps=3_000_000))
             task_id = daemon.add_one(url, "-d", str(folder))
             fullest_bytes = 0
 

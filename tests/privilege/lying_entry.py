@@ -100,17 +100,22 @@ def leaves_a_child(liar: Liar) -> None:
                 signal.signal(number, signal.SIG_IGN)
             (liar.folder / "child").write_text(str(os.getpid()))
             time.sleep(600)
+        await_child(liar)  # nobody's child is looked for and killed at any moment
         os._exit(0)
+    await_child(liar)
+    os._exit(0)
+
+
+def await_child(liar: Liar) -> None:
     while not (liar.folder / "child").exists():
         time.sleep(0.01)
-    os._exit(0)
 
 
 @lie
 def child_speaks_for_it(liar: Liar) -> None:
     """The worker ends; what it forked goes on with its connection."""
     if os.fork() == 0:
-        time.sleep(0.3)
+        time.sleep(2)
         while True:
             liar.say(liar.started())
     os._exit(0)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.accounts import User, accounts
+from support.accounts import User, accounts, turn_at_accounts
 from support.daemon import QUICK, Daemon, MakeDaemon
+from support.misbehaving_server import Case, MisbehavingServer
 from support.nginx import Nginx
 from support.waiting import wait_until
 
@@ -156,11 +157,13 @@ def test_a_group_that_a_user_joins_opens_its_folders_to_the_next_worker(
     bob = users["bob"]
     folder = made(place / "joined", 0o770, group=TEAM)
     assert "permission" in str(saved(daemon, bob, url, folder, "failed")["error"])
-    subprocess.run(["gpasswd", "-a", bob.name, TEAM], check=True, stdout=subprocess.DEVNULL)
+    with turn_at_accounts():
+        subprocess.run(["gpasswd", "-a", bob.name, TEAM], check=True, stdout=subprocess.DEVNULL)
     try:
         end_workers(daemon)
         saved(daemon, bob, url, folder)
-        subprocess.run(["gpasswd", "-d", bob.name, TEAM], check=True, stdout=subprocess.DEVNULL)
+        with turn_at_accounts():
+            subprocess.run(["gpasswd", "-d", bob.name, TEAM], check=True, stdout=subprocess.DEVNULL)
         end_workers(daemon)
         assert "permission" in str(saved(daemon, bob, url, folder, "failed")["error"])
     finally:
@@ -268,14 +271,17 @@ def test_a_user_who_is_deleted_while_their_task_runs_takes_nobody_along(
 ) -> None:
     daemon = make_daemon(config=QUICK).start()
     served = nginx.file("folders/deleted.bin", 1_500_000)
-    with accounts("leaver") as leaving:
-        leaver = leaving["leaver"]
-        [running] = leaver.call(daemon.socket, "add", urls=[served.slow_url])["ids"]
-        daemon.await_bytes(running)
-    # Home and account are gone; the worker is who it was, and its folder is no more.
-    [other] = users["bob"].call(daemon.socket, "add", urls=[served.url])["ids"]
-    daemon.await_state(other, "finished")
-    daemon.await_task(running, "over", lambda task: task["state"] in ("failed", "finished", "retrying"))
+    with MisbehavingServer() as server:
+        url = server.serve("/deleted.bin", Case(body=served.data, hold_after=1_000_000))
+        with accounts("leaver") as leaving:
+            leaver = leaving["leaver"]
+            [running] = leaver.call(daemon.socket, "add", urls=[url])["ids"]
+            daemon.await_bytes(running)
+        # Home and account are gone; the worker is who it was, and its folder is no more.
+        server.release()
+        [other] = users["bob"].call(daemon.socket, "add", urls=[served.url])["ids"]
+        daemon.await_state(other, "finished")
+        daemon.await_task(running, "over", lambda task: task["state"] in ("failed", "finished", "retrying"))
     end_workers(daemon)
     task = daemon.await_settled([running])[running]
     assert (task["state"], task["error"] and task["error"]["code"]) != ("finished", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import grp
 import json
 import os
 import pwd
@@ -105,15 +106,15 @@ def accounts(*names: str, groups: dict[str, list[str]] | None = None) -> Iterato
     mark = secrets.token_hex(3)
     made: dict[str, User] = {}
     extra_groups = {group for wanted in (groups or {}).values() for group in wanted}
-    with _a_turn():
+    with turn_at_accounts():
         new_groups = [group for group in extra_groups if subprocess.run(["groupadd", group], stderr=-3).returncode == 0]
     try:
-        with _a_turn():
+        with turn_at_accounts():
             for name in names:
                 made[name] = _made(f"adlt-{name}-{mark}", (groups or {}).get(name, []))
         yield made
     finally:
-        with _a_turn():
+        with turn_at_accounts():
             for user in made.values():
                 subprocess.run(["userdel", "-r", "-f", user.name], check=True, stderr=subprocess.DEVNULL)
             for group in new_groups:
@@ -132,7 +133,8 @@ def check_others_can_run(program: Path) -> None:
 
 def _made(account: str, groups: list[str]) -> User:
     options = ["-G", ",".join(groups)] if groups else []
-    options += ["-u", str(_UIDS.start + secrets.randbelow(len(_UIDS)))]
+    taken = {entry.pw_uid for entry in pwd.getpwall()} | {entry.gr_gid for entry in grp.getgrall()}
+    options += ["-u", str(secrets.choice([uid for uid in _UIDS if uid not in taken]))]
     subprocess.run(["useradd", "-m", "-U", "-s", "/bin/sh", *options, account], check=True)
     entry = pwd.getpwnam(account)
     home = Path(entry.pw_dir)
@@ -141,7 +143,8 @@ def _made(account: str, groups: list[str]) -> User:
 
 
 @contextlib.contextmanager
-def _a_turn() -> Iterator[None]:
+def turn_at_accounts() -> Iterator[None]:
+    """Be the only one of the tests who changes accounts or groups."""
     with _TURNS.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -25,6 +25,8 @@ _LINGER = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 _PIECE_BYTES = 65536
 _PIECES_A_SECOND = 50
+_MADE_UP_FOR_S = 0.1
+"""Who is late by more than that, since the machine is busy, does not send all of it at once."""
 
 
 class MisbehavingServer:
@@ -114,7 +116,7 @@ class MisbehavingServer:
         return sum(not _is_gone(client) for client in tuple(self._clients))
 
     def answers_under_way(self) -> int:
-        """Count the answers of which not all is sent, and that the client still wants."""
+        """Count the answers of which the last piece is not being sent, and that the client still wants."""
         return sum(not _is_gone(client) for client in tuple(self._answering))
 
     # --- the wire ---
@@ -193,7 +195,7 @@ class MisbehavingServer:
         if case.cut_after is not None and case.cut_after < len(wire):
             self._send(client, wire[: case.cut_after], rate_bps)
             return self._break_off(client, case)
-        self._send(client, wire, rate_bps)
+        self._send(client, wire, rate_bps, is_all=True)
         return True
 
     def _break_off(self, client: socket.socket, case: Case) -> bool:
@@ -206,16 +208,20 @@ class MisbehavingServer:
             _await_gone(client)
         return False
 
-    def _send(self, client: socket.socket, data: bytes, rate_bps: int | None, *, counts: bool = True) -> None:
+    def _send(
+        self, client: socket.socket, data: bytes, rate_bps: int | None, *, counts: bool = True, is_all: bool = False
+    ) -> None:
         size = _PIECE_BYTES if rate_bps is None else max(1, min(_PIECE_BYTES, rate_bps // _PIECES_A_SECOND))
         due_mono = time.monotonic()
         for start in range(0, len(data), size):
             piece = data[start : start + size]
             if counts:
                 self._pass_gate(len(piece))
+            if is_all and start + size >= len(data):
+                self._answering.discard(client)  # whoever has the last piece may ask again, before this goes on
             client.sendall(piece)
             if rate_bps is not None:
-                due_mono += len(piece) / rate_bps
+                due_mono = max(due_mono + len(piece) / rate_bps, time.monotonic() - _MADE_UP_FOR_S)
                 self._sleep_until(client, due_mono)
 
     def _sleep_until(self, client: socket.socket, due_mono: float) -> None:

@@ -7,11 +7,11 @@ import hashlib
 import os
 import random
 import signal
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.server_process import answers, free_port
 from support.waiting import wait_for_many, wait_until
 
 _CONFIG = """
@@ -74,9 +74,7 @@ class Nginx:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         (folder / "files").mkdir(parents=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         config = folder / "nginx.conf"
         config.write_text(_CONFIG.format(folder=folder, port=self.port))
         command = ["/usr/sbin/nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)]
@@ -126,5 +124,4 @@ class Nginx:
     def _answers(self) -> bool:
         if self._process.poll() is not None:
             raise AssertionError(f"nginx does not start: {(self._folder / 'error.log').read_text()}")
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        return answers(self.port)

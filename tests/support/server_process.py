@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -78,9 +80,26 @@ def running(make: Callable[[Path], S]) -> Iterator[S]:
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback that nobody uses now, and nobody else is given soon.
+
+    It is none of those that the kernel gives to whoever asks for any, and none of another process of the tests.
+    """
+    while True:
+        port = next(_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def _ports() -> Iterator[int]:
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = range(_FIRST_PORT + number % _SHARES, _FIRST_OF_THE_KERNEL, _SHARES)
+    start = secrets.randbelow(len(mine))  # as other runs on this machine may begin elsewhere
+    return itertools.cycle([*mine[start:], *mine[:start]])
+
+
+_FIRST_PORT, _FIRST_OF_THE_KERNEL = 10_000, 32_768
+_SHARES = 16
+_PORTS = _ports()
 
 
 def answers(port: int) -> bool:

@@ -22,7 +22,7 @@ HTTP_SOCKET = "autodl-http.socket"
 """Installed, and off."""
 USERS = ("alice", "bob")
 WEB = "http://127.0.0.1:8080"
-SLOW_BYTES = 3_000_000
+SLOW_BYTES = 12_000_000
 """The size of what `start_slow` fetches."""
 
 _PROGRAM = "usr/lib/python3/dist-packages"
@@ -153,7 +153,7 @@ class ServiceMachine:
         return task
 
     def start_slow(self, user: str, name: str) -> tuple[int, str]:
-        """Queue a file that takes half a minute, but for `finish`, and wait until a part of it is on disk for good.
+        """Queue a file that takes two minutes, but for `finish`, and wait until a part of it is on disk for good.
 
         Returns the task's number and the digest that the file must have.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.service_machine import SERVICE, SOCKET, WEB, ServiceMachine
+from support.service_machine import SERVICE, SLOW_BYTES, SOCKET, WEB, ServiceMachine
 from support.waiting import wait_until
 
 
@@ -61,12 +61,13 @@ def test_a_user_has_a_download_service_of_their_own(manager: UserManager) -> Non
 
 def test_a_users_service_restarts_reloads_and_goes_on(manager: UserManager) -> None:
     service = manager.service
-    digest = service.serve("private-slow", 4_000_000)
-    [task_id] = manager.autodl("add", "--connections", "1", f"{WEB}/rate/1000k/private-slow").split()
+    digest = service.serve("private-slow", SLOW_BYTES)
+    [task_id] = manager.autodl("add", "--connections", "1", "--limit-rate", "100k", f"{WEB}/private-slow").split()
     part = service.machine.path("home/alice/autodl-storage/.private-slow.autodl-ctl")
     wait_until(part.exists, "it is under way")
     manager.systemctl("reload", SERVICE)
     manager.systemctl("restart", SERVICE)
+    manager.autodl("limit", "--id", task_id, "0")
     manager.autodl("wait", task_id)
     assert service.digest("/home/alice/autodl-storage/private-slow") == digest
     assert service.fetches("private-slow", at_least=2)[-1][0] == 206

@@ -171,7 +171,7 @@ def test_a_redirect_to_another_protocol_fails(
 def test_a_server_that_sends_nothing_has_stalled(
     server: MisbehavingServer, start_worker: type[WorkerHarness], folder: Path
 ) -> None:
-    worker = start_worker(stall_timeout_s=0.3, connect_timeout_s=0.1)
+    worker = start_worker(stall_timeout_s=1.0, connect_timeout_s=5.0)
     url = server.serve("/f", Case(body=BODY, hold_after=1000))
     assert failure(worker, url, folder).code is FailureCode.STALLED
 

@@ -15,7 +15,7 @@ from worker_harness import WorkerHarness
 
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.transfer_options import PieceHashes, TransferOptions
-from autodl_lib.contract.worker_messages import Failed, Finished, Report
+from autodl_lib.contract.worker_messages import Failed, Finished, Ready, Report
 
 PIECE_BYTES = 256 * 1024
 BAD = bytearray(BIG)
@@ -234,8 +234,11 @@ def test_a_bad_piece_alone_is_fetched_again(
     assert isinstance(worker.await_end(assign.lease), Finished)
     assert (folder / "f").read_bytes() == BIG
     again = [bounds for seen in server.requests[1:] for bounds in seen.wanted(BIG_BYTES) or [(0, BIG_BYTES)]]
-    assert again
-    assert all(3 * PIECE_BYTES <= first <= last < 4 * PIECE_BYTES for first, last in again)
+    bad = [bounds for bounds in again if 3 * PIECE_BYTES <= bounds[0] <= bounds[1] < 4 * PIECE_BYTES]
+    assert bad
+    # With more connections than one, some may have been opened for the first round, too.
+    assert bad == again or granted > 1
+    assert worker.await_report(Ready, assign.lease).bytes_received <= BIG_BYTES + 2 * PIECE_BYTES
 
 
 def test_a_piece_that_stays_bad_is_a_failure(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> None:

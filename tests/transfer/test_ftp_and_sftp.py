@@ -114,7 +114,7 @@ def halted_midway(url: str, root: Path, worker: WorkerHarness, folder: Path, **f
     """Pause a slow download of `f`, which is BODY, in the middle; its tag is `t`."""
     (root / "f").write_bytes(BODY)
     os.utime(root / "f", (1e9, 1e9))
-    assign = worker.assign(f"{url}/f", folder, limit_rate_bps=2_000_000, tag="t", **fields)
+    assign = worker.assign(f"{url}/f", folder, limit_rate_bps=200_000, tag="t", **fields)
     worker.await_report(Started, assign.lease, such=lambda report: report.part is not None)  # not: it waits
     worker.order(Halt(lease=assign.lease, discard=False))
     halted = worker.await_end(assign.lease)

@@ -74,7 +74,7 @@ def test_a_date_of_the_very_second_of_the_answer_proves_nothing(
     changed = Case(body=OTHER, last_modified=case.last_modified, headers=(date,))
     url = server.serve("/f", case, changed, changed)
     first = worker.assign(url, folder)
-    worker.await_report(Started, first.lease)
+    worker.await_report(Started, first.lease, such=lambda report: report.part is not None)
     assert server.held.acquire(timeout=30)
     worker.order(Halt(lease=first.lease, discard=False))
     halted = worker.await_end(first.lease)

@@ -64,8 +64,8 @@ def speaks_http_3() -> bool:
 def test_the_newest_http_is_spoken_that_the_task_allows(
     tls: TlsNginx, worker: WorkerHarness, folder: Path, asked: HttpVersion, spoken: str
 ) -> None:
-    assert arrival(worker, f"{tls.url}/f", folder, ca_file=tls.ca_file, http_version=asked) == BODY
-    assert tls.fetch_of("f").protocol == spoken
+    assert arrival(worker, f"{tls.url}/f?{asked}", folder, ca_file=tls.ca_file, http_version=asked) == BODY
+    assert tls.fetch_of(f"f?{asked}").protocol == spoken
 
 
 @pytest.mark.parametrize("asked", [HttpVersion.AUTO, HttpVersion.HTTP_1_1, HttpVersion.HTTP_2])

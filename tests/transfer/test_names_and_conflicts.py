@@ -321,7 +321,7 @@ def test_a_part_that_another_program_writes_to_is_not_published(
     url = server.serve("/f", Case(body=BODY, etag='"v1"', hold_after=200_000), GOOD)
     assign = worker.assign(url, folder)
     assert server.held.acquire(timeout=30)
-    worker.await_report(Started, assign.lease)
+    worker.await_report(Started, assign.lease, such=lambda report: report.part is not None)
     with (folder / ".f.autodl-part").open("ab") as part:
         part.truncate(len(BODY) + 1000)
     server.release()

@@ -222,7 +222,7 @@ def paused_part(server: MisbehavingServer, worker: WorkerHarness, folder: Path, 
     """Leave a paused task's part file; returns its name."""
     held = Case(body=os.urandom(100_000), etag='"v"', hold_after=50_000)
     assign = worker.assign(server.serve("/f", held), folder, tag=tag)
-    worker.await_report(Started, assign.lease)
+    worker.await_report(Started, assign.lease, such=lambda report: report.part is not None)
     worker.order(Halt(lease=assign.lease, discard=False))
     halted = worker.await_end(assign.lease)
     assert isinstance(halted, Halted)

@@ -81,8 +81,8 @@ def test_a_file_that_is_missing_says_so(
 
 def paused(url: str, options: TransferOptions, worker: WorkerHarness, folder: Path) -> Halted:
     """Pause a slow download in the middle; its tag is `t`."""
-    assign = worker.assign(url, folder, options=options, limit_rate_bps=2_000_000, tag="t")
-    worker.await_report(Started, assign.lease)
+    assign = worker.assign(url, folder, options=options, limit_rate_bps=200_000, tag="t")
+    worker.await_report(Started, assign.lease, such=lambda report: report.part is not None)
     worker.order(Halt(lease=assign.lease, discard=False))
     halted = worker.await_end(assign.lease)
     assert isinstance(halted, Halted)

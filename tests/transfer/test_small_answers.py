@@ -33,8 +33,8 @@ def ended(worker: WorkerHarness, server: MisbehavingServer, folder: Path, sums: 
 
 @pytest.fixture
 def impatient(start_worker: Callable[..., WorkerHarness]) -> WorkerHarness:
-    """A worker that waits for hardly anything."""
-    return start_worker(connect_timeout_s=0.3, stall_timeout_s=0.3)
+    """A worker that does not wait for long."""
+    return start_worker(connect_timeout_s=2.0, stall_timeout_s=2.0)
 
 
 @pytest.mark.parametrize("hang_after", [0, 50])

@@ -108,8 +108,8 @@ def test_a_client_certificate_is_shown_with_its_key(
 ) -> None:
     url, client = f"{tls.urls['asks_client']}/f", certificates.client
     shown = {"client_cert": str(client.cert), "client_key": str(client.key)}
-    assert arrival(worker, url, folder, ca_file=ca_file, **shown) == BODY
-    assert tls.fetch_of("f").client_verified == "SUCCESS"
+    assert arrival(worker, f"{url}?shown", folder, ca_file=ca_file, **shown) == BODY
+    assert tls.fetch_of("f?shown").client_verified == "SUCCESS"
     assert arrival(worker, url, folder, ca_file=ca_file, client_cert=str(client.both)) == BODY
 
 

@@ -22,6 +22,19 @@ from autodl_lib.worker.files.unnamed_file import open_unnamed
 
 BODY = os.urandom(10_240)
 SMALL = Case(body=BODY, etag='"v1"')
+Start = Callable[[], WorkerHarness]
+
+
+@pytest.fixture
+def start_patient(start_worker: Callable[..., WorkerHarness]) -> Start:
+    """Start workers that wait for any time for what may come at once, however busy the machine is."""
+    return lambda: start_worker(constants={"autodl_lib.worker.small_file:GIVEN_S": 3600})
+
+
+@pytest.fixture
+def worker(start_patient: Start) -> WorkerHarness:
+    """One of them."""
+    return start_patient()
 
 
 def ready(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> tuple[Assign, Ready]:
@@ -52,14 +65,14 @@ def test_its_owner_s_umask_counts(server: MisbehavingServer, worker: WorkerHarne
 
 
 def test_of_one_whose_worker_is_killed_nothing_is_left_and_it_is_fetched_again(
-    server: MisbehavingServer, start_worker: Callable[[], WorkerHarness], folder: Path
+    server: MisbehavingServer, start_patient: Start, folder: Path
 ) -> None:
-    first = start_worker()
+    first = start_patient()
     assign, report = ready(server, first, folder)
     first.process.kill()
     first.wait_gone()
     assert list(folder.iterdir()) == []
-    worker = start_worker()
+    worker = start_patient()
     again = worker.assign(assign.url, folder, tag=assign.tag, name=report.name, identity=report.identity)
     assert isinstance(worker.await_end(again.lease), Finished)
     assert [path.name for path in folder.iterdir()] == ["f"]
@@ -67,13 +80,13 @@ def test_of_one_whose_worker_is_killed_nothing_is_left_and_it_is_fetched_again(
 
 
 def test_one_that_had_its_name_when_its_worker_was_killed_is_not_fetched_again(
-    server: MisbehavingServer, start_worker: Callable[[], WorkerHarness], folder: Path
+    server: MisbehavingServer, start_patient: Start, folder: Path
 ) -> None:
-    first = start_worker()
+    first = start_patient()
     assign, report = ready(server, first, folder)
     first.order(Publish(leases=(assign.lease,)))
     first.await_end(assign.lease)
-    worker = start_worker()
+    worker = start_patient()
     again = worker.assign(assign.url, folder, tag=assign.tag, name=report.name, identity=report.identity)
     assert worker.await_end(again.lease) == Finished(lease=again.lease, dest=str(folder / "f"), size_bytes=len(BODY))
     assert len(server.requests) == 1
@@ -90,14 +103,15 @@ def test_a_part_that_an_earlier_attempt_left_unheard_of_goes_with_the_next_one(
 
 
 def test_what_an_earlier_attempt_kept_unheard_of_goes_with_the_next_one(
-    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+    server: MisbehavingServer, worker: WorkerHarness, start_worker: Start, folder: Path
 ) -> None:
     """Part file and control file: the news of them was lost, and this time the file comes at once."""
     url = server.serve("/f", Case(body=BODY, etag='"v1"', hold_after=5000), SMALL)
-    first = worker.assign(url, folder)
-    worker.await_report(Started, first.lease, such=lambda report: report.part is not None)
-    worker.order(Halt(lease=first.lease, discard=False))
-    assert isinstance(worker.await_end(first.lease), Halted)
+    hasty = start_worker()
+    first = hasty.assign(url, folder)
+    hasty.await_report(Started, first.lease, such=lambda report: report.part is not None)
+    hasty.order(Halt(lease=first.lease, discard=False))
+    assert isinstance(hasty.await_end(first.lease), Halted)
     assert sorted(path.name for path in folder.iterdir()) == [".f.autodl-ctl", ".f.autodl-part"]
     assert isinstance(worker.finish(worker.assign(url, folder, tag=first.tag, is_again=True)), Finished)
     assert [path.name for path in folder.iterdir()] == ["f"]

@@ -54,13 +54,17 @@ SETTINGS = TransferSettings(
 class WorkerHarness:
     """One worker process."""
 
-    def __init__(self, environment: dict[str, str] | None = None, **settings: Any) -> None:
+    def __init__(
+        self, environment: dict[str, str] | None = None, constants: dict[str, float] | None = None, **settings: Any
+    ) -> None:
+        """`constants`: other values of the worker's, by `module:NAME`."""
         orders_read, self._orders = os.pipe()
         self._reports, reports_write = os.pipe()
         python = os.environ.get("AUTODL_TEST_PYTHON", sys.executable)
         command = [python, "-W", "error", str(Path(__file__).with_name("worker_child.py"))]
+        changed = [f"{name}={value}" for name, value in (constants or {}).items()]
         self.process = subprocess.Popen(
-            [*command, str(orders_read), str(reports_write)],
+            [*command, str(orders_read), str(reports_write), *changed],
             pass_fds=(orders_read, reports_write),
             env={**os.environ, "PYTHONPATH": str(_ROOT), **(environment or {})},
             stderr=subprocess.PIPE,

@@ -115,7 +115,7 @@ def at_place(path: Path, tasks_num: int, worker_has: int, work: Work) -> None:
             place = Place(store, tasks_num, worker_has)
             await place.fill()
             obeying = asyncio.create_task(place.obey())
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(60):
                 await work(place)
             obeying.cancel()
 

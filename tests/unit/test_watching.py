@@ -130,7 +130,7 @@ def test_what_happens_while_tasks_are_looked_at_is_told(
         await watch(alice.call, Watch(ids=(1, 2, 3, 4), ends=True))
         ended = 4 - len(left)
         assert ended
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while {task_id for task_id, state in alice.shown if state is TaskState.CANCELLED} != set(
                 range(1, ended + 1)
             ):

@@ -280,7 +280,10 @@ class Pool:
 
     async def _look_after(self) -> bool:
         """See that workers answer, and that it comes through; return whether to look again."""
-        if self.leases and not self._reception.is_held_up():
+        if self._reception.is_held_up():
+            for worker in self.roster.live.values():
+                worker.excuse()
+        elif self.leases:
             await self._link.check()
             kill_silent(self.roster.live.values())
             await self._starter.end_orphans()

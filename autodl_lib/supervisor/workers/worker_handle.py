@@ -256,6 +256,10 @@ class Worker:
         self.unanswered += 1
         return self.unanswered - 1
 
+    def excuse(self) -> None:
+        """Count anew how often it was asked in vain: what it says was not read for a while."""
+        self.unanswered = min(self.unanswered, 1)
+
     def set_pace(self, lease: Lease) -> None:
         """Take in that an assignment, which occupied the worker, has just come to its end.
 
