@@ -34,6 +34,8 @@ def check_url(url: str) -> str:
         return f"{host}:{int(port or 0) or _DEFAULT_PORTS[scheme]}"
     from urllib.parse import urlsplit  # not at the top: most commands check no URL, and start faster without
 
+    if not url:
+        raise BadUrl("the URL is empty")
     shown = redact_url(url)
     if len(url) > MAX_URL_LENGTH:
         raise BadUrl(f"the URL is over {MAX_URL_LENGTH} characters long: {shown[:80]}...")

@@ -63,6 +63,7 @@ def test_a_host_that_is_not_there_is_tried_again_later(make_daemon: MakeDaemon) 
         ("http://a b/", "space"),
         ("http://host:99999/x", "not a URL"),
         ("no-url-at-all", "not a URL"),
+        ("", "the URL is empty"),
     ],
 )
 def test_a_bad_url_is_a_usage_error_that_queues_nothing(daemon: Daemon, url: str, words: str) -> None:
