@@ -277,6 +277,7 @@ class Failed:
     source: int = param(
         "whose server this is about: 0 is the URL, then come the mirrors", default=0, minimum=0, maximum=MAX_MIRRORS
     )
+    elsewhere: bool = param("whether that server had redirected to the one that answered so", default=False)
     bytes_done: int = param("bytes kept in the part file", minimum=0)
     bytes_received: int = param("bytes that this attempt took from the network", minimum=0)
     part: str | None = param("the part file that is kept, null when there is none", max_length=_NAME_BYTES)

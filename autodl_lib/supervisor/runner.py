@@ -340,7 +340,7 @@ class Runner:
 
     def _leave_alone(self, lease: Lease, report: Failed) -> bool:
         """A server may have asked to be asked later, for all tasks of its host that the user has: return whether."""
-        if report.code is not FailureCode.SERVER_BUSY or not report.retry_after_s:
+        if report.code is not FailureCode.SERVER_BUSY or not report.retry_after_s or report.elsewhere:
             return False
         host = lease.sources[min(report.source, len(lease.sources) - 1)]
         self.host_holds.hold(lease.uid, host, report.retry_after_s, time.monotonic())

@@ -56,7 +56,7 @@ class Checks:
         self._options = assign.options
         self._urls = (assign.url, *assign.options.mirrors)
         self._lists: Sequence[ChecksumList] = ()
-        self._rounds = 0
+        self._piece_rounds = self._whole_rounds = 0
         self._tried_alone: set[int] = set()
         self.sha256: str | None = None
         """The file's, once it was let pass and where that was among what was checked."""
@@ -88,17 +88,18 @@ class Checks:
             is_asked = self._options.checksums or self._options.pieces
             self.sha256 = next((item.hex for item in expected.checksums if item.algorithm == "sha256"), None)
             return LetPass(note=f"verified: {expected.words()}" if is_asked else None)
-        self._rounds += 1
-        if findings.bad_pieces and self._rounds <= MOST_ROUNDS:
+        if findings.bad_pieces and self._piece_rounds < MOST_ROUNDS:
+            self._piece_rounds += 1
             good = ByteRanges(((0, size_bytes),))
             for start, end in findings.bad_pieces:
                 good.remove(start, end)
             note = f"{findings.complaint}; fetching that again"
-            return FetchAgain(note=note, kept=good.ranges(), preferred=self._rounds, is_plain=False)
+            return FetchAgain(note=note, kept=good.ranges(), preferred=self._piece_rounds, is_plain=False)
         if sole_source is not None:
             self._tried_alone.add(sole_source)
         untried = [index for index in range(len(self._urls)) if index not in self._tried_alone]
-        if untried and self._rounds <= len(self._urls):
+        if untried and self._whole_rounds < len(self._urls):
+            self._whole_rounds += 1
             self._tried_alone.add(untried[0])  # even if another one has to answer in its place
             note = f"{findings.complaint}; starting over with one connection"
             return FetchAgain(note=note, kept=(), preferred=untried[0], is_plain=True)

@@ -91,6 +91,7 @@ def failed_report(assign: Assign, verdict: Verdict, tally: Tally, kept: Kept) ->
         message=verdict.message,
         http_status=verdict.http_status,
         retry_after_s=verdict.retry_after_s,
+        elsewhere=verdict.is_of_another,
         source=tally.failed_source,
         bytes_done=kept.bytes_done,
         bytes_received=tally.bytes_received,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autodl_lib.contract.checksums import MAX_LIST_BYTES
+from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.urls import redact_url
 from autodl_lib.contract.worker_messages import Assign, TransferSettings
 from autodl_lib.worker.files.checking import ChecksumList, list_urls
@@ -125,6 +126,8 @@ class Preparation:
         url = self._to_fetch.pop(0)
         if isinstance(result, Fetched) and result.head.status not in (0, 200):
             result = http_verdict(result.head.status, result.head.reason, None)
+        elif isinstance(result, Fetched) and not result.head.is_whole:
+            result = Verdict(code=FailureCode.TRUNCATED, message="the server's answer broke off in its head")
         if isinstance(result, Verdict):
             words = f"the list of checksums {redact_url(url)} could not be fetched: {result.message}"
             self._done(Verdict(code=result.code, message=words, http_status=result.http_status))

@@ -136,6 +136,23 @@ def test_a_host_that_asks_to_be_left_alone_is_for_all_its_tasks(
     assert {task["state"] for task in daemon.await_settled([asked, waiting]).values()} == {"finished"}
 
 
+def test_who_redirects_to_a_host_that_asks_to_be_left_alone_is_not_left_alone(
+    make_daemon: MakeDaemon, server: MisbehavingServer, other: MisbehavingServer
+) -> None:
+    daemon = make_daemon().start()
+    busy = Case(status="503 Service Unavailable", headers=("Retry-After: 3000",), body=b"not now")
+    target = other.serve("/busy", busy)
+    moved = daemon.add_one(server.serve("/moved", Case(status="302 Found", headers=(f"Location: {target}",))))
+    task = daemon.await_state(moved, "retrying")
+    assert task["error"]["code"] == "server_busy"
+    daemon.await_state(daemon.add_one(server.serve("/mine", Case(body=b"x"))), "finished")
+    nearby = server.serve("/near", busy)
+    near = daemon.add_one(server.serve("/moved-here", Case(status="302 Found", headers=(f"Location: {nearby}",))))
+    daemon.await_state(near, "retrying")
+    waiting = daemon.add_one(server.serve("/waiting", Case(body=b"x")))
+    assert "asked to be left alone for" in daemon.ok("explain", str(waiting))
+
+
 def test_a_host_is_asked_again_when_its_time_has_come(make_daemon: MakeDaemon, server: MisbehavingServer) -> None:
     daemon = make_daemon().start()
     busy = Case(status="429 Too Many Requests", headers=("Retry-After: 1",), body=b"not now")

@@ -70,16 +70,17 @@ class Vsftpd:
 
 
 class PyFtp:
-    """Servers of pyftpdlib, one process: `plain`, `explicit` and `implicit` are their URLs; all know USER."""
+    """Servers of pyftpdlib, one process: `plain`, `explicit`, `implicit`, `forgetful` are their URLs; all know USER."""
 
     def __init__(self, folder: Path, certificates: Certificates) -> None:
         self.root = folder / "root"
         self.root.mkdir(parents=True)
         self._logins = folder / "logins"
         self._logins.touch()
-        ports = [free_port() for _ in range(3)]
+        ports = [free_port() for _ in range(4)]
         self.plain, self.explicit = (f"ftp://127.0.0.1:{port}" for port in ports[:2])
         self.implicit = f"ftps://127.0.0.1:{ports[2]}"
+        self.forgetful = f"ftp://127.0.0.1:{ports[3]}"
         child = str(Path(__file__).with_name("ftp_child.py"))
         arguments = [str(self.root), str(self._logins), str(certificates.good.both), USER, PASSWORD, *map(str, ports)]
         # pyftpdlib needs a module that Python is about to drop, and says so.

@@ -1,6 +1,7 @@
-"""Servers of pyftpdlib in a process of their own: `ftp_child.py ROOT LOGINS CERT USER PASSWORD PORT PORT PORT`.
+"""Servers of pyftpdlib in a process of their own: `ftp_child.py ROOT LOGINS CERT USER PASSWORD PORT PORT PORT PORT`.
 
-The ports are for plain FTP, TLS on request (and required), TLS from the start. Each login becomes a line of LOGINS.
+The ports are for plain FTP, TLS on request (and required), TLS from the start, and plain FTP that agrees to go on in
+the middle of a file, and does not. Each login becomes a line of LOGINS.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ class Plain(FTPHandler):
     def on_login(self, username: str) -> None:
         """See FTPHandler."""
         keep(username, is_tls=False)
+
+
+class Forgetful(Plain):
+    """FTP that always begins at the first byte."""
+
+    def ftp_REST(self, line: str) -> None:  # noqa: N802
+        """Say that it will be as asked."""
+        self.respond(f"350 Restarting at position {line}.")
 
 
 class Explicit(TLS_FTPHandler):
@@ -60,7 +69,7 @@ def main() -> None:
     authorizer = DummyAuthorizer()
     authorizer.add_user(USER, PASSWORD, ROOT)
     authorizer.add_anonymous(ROOT)
-    for handler, port in zip((Plain, Explicit, Implicit), sys.argv[6:9], strict=True):
+    for handler, port in zip((Plain, Explicit, Implicit, Forgetful), sys.argv[6:10], strict=True):
         handler.authorizer = authorizer
         server = FTPServer(("127.0.0.1", int(port)), handler)
     server.serve_forever()

@@ -76,6 +76,81 @@ def test_a_paused_transfer_goes_on_where_it_was(server: MisbehavingServer, worke
     assert worker.reports_of(second.lease, Note) == []
 
 
+def test_bytes_that_are_coded_alike_go_together(server: MisbehavingServer, worker: WorkerHarness, folder: Path) -> None:
+    coded = replace(GOOD, headers=("Content-Encoding: GZIP",))
+    assign, halted = interrupt(server, worker, folder, coded, replace(GOOD, headers=("Content-Encoding: gzip",)))
+    second = again(worker, assign, halted.part)
+    assert isinstance(worker.await_end(second.lease), Finished)
+    assert (folder / "f").read_bytes() == BODY
+    assert worker.reports_of(second.lease, Note) == []
+
+
+def test_coded_bytes_are_not_gone_on_with_by_plain_ones(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    """As nginx does it, which codes whole files and no parts; of the first, nobody knows the size."""
+    dated = Case(body=BODY, last_modified=DATE, etag='W/"1"')
+    coded = replace(dated, body=OTHER, headers=("Content-Encoding: gzip",), chunked=True, ranges=False)
+    assign, halted = interrupt(server, worker, folder, coded, dated, coded)
+    assert isinstance(resume(worker, assign, halted.part), Finished)
+    assert (folder / "f").read_bytes() == OTHER
+
+
+def test_a_part_of_a_file_whose_size_nobody_tells_is_not_all_of_it(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    endless = replace(GOOD, chunked=True)
+    piece = replace(GOOD, range_total="*", range_length=500_000)
+    assign, halted = interrupt(server, worker, folder, endless, piece, piece, replace(piece, range_length=None), GOOD)
+    before = halted.bytes_done
+    for _ in range(2):
+        failed = resume(worker, assign, PART)
+        assert (failed.code, failed.bytes_done) == (FailureCode.TRUNCATED, before + 500_000)
+        before = failed.bytes_done
+    assert list(folder.glob("[!.]*")) == []
+
+
+def test_more_than_was_announced_is_no_file_for_the_next_attempt_either(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    """libcurl does not take this field for a length."""
+    head = b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length : 100000\r\n\r\n'
+    long = Case(raw=head + BODY)
+    url = server.serve("/f", long, long, GOOD)
+    first = worker.assign(url, folder)
+    for _ in range(2):
+        failed = worker.await_end(first.lease)
+        assert isinstance(failed, Failed)
+        assert (failed.code, failed.bytes_done) == (FailureCode.REMOTE_CHANGED, 0)
+        first = again(worker, first, failed.part)
+    assert isinstance(worker.await_end(first.lease), Finished)
+    assert (folder / "f").read_bytes() == BODY
+
+
+def test_a_size_that_was_told_of_these_bytes_counts_where_it_is_not_told_again(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    head = f"HTTP/1.1 200 OK\r\nETag: {ETAG}\r\n\r\n".encode()
+    assign, halted = interrupt(server, worker, folder, GOOD, Case(raw=head + BODY[:500_000]))
+    failed = resume(worker, assign, halted.part)
+    assert isinstance(failed, Failed)
+    assert failed.code is FailureCode.TRUNCATED
+    assert list(folder.glob("[!.]*")) == []
+
+
+@pytest.mark.parametrize("coding", ["identity", ""])
+def test_a_length_counts_where_the_coding_is_none(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path, coding: str
+) -> None:
+    head = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+    url = server.serve("/f", Case(raw=head + BODY[:1_000_000]), Case(raw=head + BODY))
+    failed = worker.finish(worker.assign(url, folder))
+    assert isinstance(failed, Failed)
+    assert failed.code is FailureCode.TRUNCATED
+    assert isinstance(worker.finish(worker.assign(url, folder)), Finished)
+    assert (folder / "f").read_bytes() == BODY
+
+
 def test_without_an_etag_the_date_ties_the_parts_together(
     server: MisbehavingServer, worker: WorkerHarness, folder: Path
 ) -> None:
@@ -106,6 +181,7 @@ def test_without_a_validator_nothing_is_kept(
         Case(body=OTHER, check_if_range=False),
         Case(body=OTHER + b"more", etag=ETAG, last_modified=DATE),
         Case(body=OTHER, last_modified="Wed, 02 Jul 2025 10:00:00 GMT", check_if_range=False),
+        Case(body=OTHER, etag=ETAG, last_modified=DATE, headers=("Content-Encoding: gzip",)),
     ],
 )
 def test_a_remote_file_that_changed_is_fetched_anew(

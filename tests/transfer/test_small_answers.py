@@ -60,6 +60,13 @@ def test_a_list_that_is_cut_is_not_believed(server: MisbehavingServer, worker: W
     assert report.code is FailureCode.TRUNCATED
 
 
+def test_a_list_whose_head_breaks_off_is_not_believed(
+    server: MisbehavingServer, worker: WorkerHarness, folder: Path
+) -> None:
+    report = ended(worker, server, folder, Case(raw=b"HTTP/1.1 200 OK\r\nContent-Type: te"))
+    assert report.code is FailureCode.TRUNCATED
+
+
 def test_after_a_list_that_stalled_the_worker_serves_the_next_task(
     server: MisbehavingServer, impatient: WorkerHarness, folder: Path
 ) -> None:

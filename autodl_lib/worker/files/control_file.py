@@ -28,6 +28,7 @@ _SLOTS = 2
 CONTROL_BYTES = SLOT_BYTES * _SLOTS
 _MAX_RANGES = 256
 _MAX_BYTES = 2**63
+_KEYS = {"seq", "tag", "size", "etag", "last_modified", "ranges", "crc"}
 
 MAY_PASS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ENOBUFS, errno.EROFS}
@@ -79,6 +80,8 @@ def encode_slot(record: ControlRecord, sequence: int) -> bytes:
         "last_modified": record.version.last_modified,
         "ranges": [list(pair) for pair in record.ranges],
     }
+    if record.version.coding:
+        body["coding"] = record.version.coding
     body["crc"] = _checksum(body)
     line = json.dumps(body, separators=(",", ":")).encode("ascii")
     if len(line) >= SLOT_BYTES:
@@ -101,7 +104,7 @@ def _decode_slot(content: bytes) -> tuple[ControlRecord, int] | None:
         body = loads(content)
     except ParseError:
         return None
-    if not isinstance(body, dict) or body.keys() != {"seq", "tag", "size", "etag", "last_modified", "ranges", "crc"}:
+    if not isinstance(body, dict) or body.keys() - {"coding"} != _KEYS:
         return None
     crc = body.pop("crc")
     if type(crc) is not int or crc != _checksum(body):
@@ -109,10 +112,13 @@ def _decode_slot(content: bytes) -> tuple[ControlRecord, int] | None:
     texts = (body["etag"], body["last_modified"])
     if not isinstance(body["tag"], str) or not all(text is None or isinstance(text, str) for text in texts):
         return None
+    coding = body.get("coding", "")
+    if not isinstance(coding, str):
+        return None
     ranges = _decode_ranges(body["ranges"])
     if not _is_count(body["seq"]) or not (body["size"] is None or _is_count(body["size"])) or ranges is None:
         return None
-    version = RemoteVersion(size=body["size"], etag=body["etag"], last_modified=body["last_modified"])
+    version = RemoteVersion(size=body["size"], etag=body["etag"], last_modified=body["last_modified"], coding=coding)
     if version.size is not None and ranges and ranges[-1][1] > version.size:
         return None
     return ControlRecord(tag=body["tag"], version=version, ranges=ranges), int(body["seq"])

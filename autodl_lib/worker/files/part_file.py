@@ -71,6 +71,13 @@ class PartFile:
             written = os.pwrite(self.fd, rest, offset)
             rest = rest[written:]
 
+    def has(self, data: bytes, offset: int) -> bool:
+        """Tell whether these bytes are in it, there.
+
+        Raises: OSError.
+        """
+        return os.pread(self.fd, len(data), offset) == data
+
     def start_over(self, record: ControlRecord, *, durable: bool) -> None:
         """Forget every byte; a control file says so before the first one is overwritten.
 

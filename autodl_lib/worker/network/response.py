@@ -2,7 +2,7 @@
 
 Runs as: the task's owner.  Talks to: nobody; no I/O.
 Invariants: a body is taken only after `judge` accepted its head, and bytes of a 206 only when range, size and
-validators fit what the part file holds; of FTP and SFTP, size and time.
+validators fit what the part file holds, and the coding of the bytes; of FTP and SFTP, size and time.
 Source: RFC 9110 (sections 8.8, 10.2.3, 13.1.5, 14.4, 15.3.7).
 """
 
@@ -38,14 +38,16 @@ class RemoteVersion:
     size: int | None
     etag: str | None
     last_modified: str | None
+    coding: str = ""
+    """What the file's bytes were made into on the way (Content-Encoding); "" where they came as they are."""
 
     def has_validator(self) -> bool:
         """Tell whether a later request can be tied to this version."""
         return self.etag is not None or self.last_modified is not None
 
     def differs_from(self, other: RemoteVersion) -> bool:
-        """Tell whether anything that both versions name is different."""
-        return any(
+        """Tell whether anything that both versions name is different, or how their bytes are coded."""
+        return self.coding != other.coding or any(
             mine is not None and theirs is not None and mine != theirs
             for mine, theirs in (
                 (self.size, other.size),
@@ -94,6 +96,8 @@ class ResumePoint:
     version: RemoteVersion
     end: int | None = None
     agreement: Agreement = Agreement.VERSION
+    proof_end: int = 0
+    """Up to there, the bytes from `offset` on are here already, and must be the same ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +159,8 @@ def judge(head: ResponseHead, asked: ResumePoint | None, *, is_conditional: bool
         version = _version(head, content_length(head))
         if asked is None:
             return Accept(offset=0, version=version, seen=version, end=version.size)
+        if version.size is None and version.etag is not None and version.etag == asked.version.etag:
+            version = replace(version, size=asked.version.size)  # it was said before, of these very bytes
         if not version.proves(asked.version):
             # It may be the file as it is now, or a page about something else: asked plainly, the server will tell.
             return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
@@ -193,14 +199,15 @@ def _judge_range(head: ResponseHead, asked: ResumePoint) -> Judgement:
         return AskAgain(note=OTHER_RANGE_NOTE)
     if not accepted.seen.agrees(asked.version, asked.agreement):
         return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
-    kept = RemoteVersion(size=accepted.seen.size, etag=asked.version.etag, last_modified=asked.version.last_modified)
-    return replace(accepted, version=kept)
+    return replace(accepted, version=replace(asked.version, size=accepted.seen.size))
 
 
 def judge_unbound(head: ResponseHead, asked: ResumePoint) -> Accept | None:
     """Accept a 206 for the range that it must have, of whatever version; None when it is another one."""
     content_range = parse_content_range(head.fields.get("content-range", ""))
     if head.status != 206 or content_range is None or content_range[0] != asked.offset:
+        return None
+    if head.fields.get("content-type", "").lower().startswith("multipart/byteranges"):
         return None
     first, last, total = content_range
     length = content_length(head)
@@ -251,7 +258,10 @@ def _version(head: ResponseHead, size: int | None) -> RemoteVersion:
     last_modified = head.fields.get("last-modified") or None
     if last_modified is not None and (not _is_plain(last_modified) or _is_fresh(last_modified, head)):
         last_modified = None
-    return RemoteVersion(size=size, etag=etag, last_modified=last_modified)
+    coding = head.fields.get("content-encoding", "").lower()
+    if coding == "identity":
+        coding = ""
+    return RemoteVersion(size=size, etag=etag, last_modified=last_modified, coding=coding if _is_plain(coding) else "?")
 
 
 def _is_fresh(last_modified: str, head: ResponseHead) -> bool:

@@ -26,6 +26,7 @@ _USED = {
         "content-length",
         "content-md5",
         "content-range",
+        "content-type",
         "date",
         "digest",
         "etag",
@@ -136,7 +137,7 @@ def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
             if known == "content-length" and fields.get(known, decoded) != decoded:
                 contradiction = "it has two lengths"
             fields[known] = decoded
-    if len(fields.get("content-length", "")) > _LONGEST_LENGTH and "transfer-encoding" not in fields:
+    if len(fields.get("content-length", "")) > _LONGEST_LENGTH and not _is_transfer_coded(fields):
         contradiction = "its length is that of no file"
     is_whole = b"\r\n" in lines or b"\n" in lines
     return ResponseHead(status, reason, fields, locations, contradiction, is_whole)
@@ -165,9 +166,14 @@ def _decode_value(value: bytes) -> str:
         return value.decode("latin-1")
 
 
+def _is_transfer_coded(fields: dict[str, str]) -> bool:
+    """Tell whether the body's end is told by its coding, so that a length says nothing."""
+    return fields.get("transfer-encoding", "").lower() not in ("", "identity")
+
+
 def content_length(head: ResponseHead) -> int | None:
     """Return the body's length, None when only its end will tell."""
-    if "transfer-encoding" in head.fields:
+    if _is_transfer_coded(head.fields):
         return None
     value = head.fields.get("content-length", "")
     return int(value) if value.isascii() and value.isdigit() and len(value) <= _LONGEST_LENGTH else None

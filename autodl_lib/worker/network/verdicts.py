@@ -33,6 +33,8 @@ class Verdict:
     message: str
     http_status: int | None = None
     retry_after_s: float | None = None
+    is_of_another: bool = False
+    """Whether another host than the one that was asked says so, after a redirect."""
 
     def may_pass(self) -> bool:
         """Tell whether another try makes sense."""
@@ -131,6 +133,10 @@ _HEAD_WITHOUT_END = "Too large response headers"
 CANNOT_RESUME = frozenset({31, 33, 36})
 """CURLcodes that say the server can't continue a file where it was left."""
 
+_AFTER_CONNECTING = frozenset({55, 56})
+_OF_CONNECTING = frozenset({errno.ECONNREFUSED, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""What libcurl keeps of an address that it tried in vain before the one to which it was connected."""
+
 _HTTP: dict[int, FailureCode] = {
     401: FailureCode.AUTHENTICATION,
     403: FailureCode.AUTHENTICATION,
@@ -205,9 +211,14 @@ def curl_verdict(result: CurlResult, url: str, options: TransferOptions = NO_OPT
         code=result.code,
         status=result.status,
         detail=_harmless(result.message),
-        reason=os.strerror(result.os_errno) if result.os_errno else _harmless(result.message),
+        reason=_reason(result),
     )
     return Verdict(code=code, message=message[:_MESSAGE_LENGTH], http_status=result.status)
+
+
+def _reason(result: CurlResult) -> str:
+    is_stale = result.code in _AFTER_CONNECTING and result.os_errno in _OF_CONNECTING and result.message
+    return os.strerror(result.os_errno) if result.os_errno and not is_stale else _harmless(result.message)
 
 
 def http_verdict(status: int, reason: str, retry_after_s: float | None) -> Verdict:

@@ -13,10 +13,20 @@ from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.files.byte_ranges import ByteRanges
 from autodl_lib.worker.files.control_file import Ranges
 from autodl_lib.worker.files.part_file import PartFile
-from autodl_lib.worker.network.response import OTHER_RANGE_NOTE, Accept, AskAgain, Refuse, RemoteVersion
+from autodl_lib.worker.network.response import (
+    OTHER_RANGE_NOTE,
+    REMOTE_CHANGED_NOTE,
+    Accept,
+    AskAgain,
+    Refuse,
+    RemoteVersion,
+)
 from autodl_lib.worker.network.tap import Tap
 from autodl_lib.worker.network.verdicts import Verdict
 from autodl_lib.worker.transfer.segment import Segment
+
+PROOF_BYTES = 16 * 1024
+"""So much of what is here is asked for once more where nothing else shows that a server goes on where it is to."""
 
 
 class Filling:
@@ -51,6 +61,12 @@ class Filling:
         start, end = ByteRanges(ranges).missing(0, size if size is not None else ranges[-1][1] + 1)[0]
         return start, None if size is None or end == size else end, version
 
+    def proof_start(self, start: int) -> int:
+        """Return from where to ask again for what is here already, before a gap that begins at `start`."""
+        ranges = self._earlier[0] if self._earlier is not None else ()
+        begin = next((first for first, end in ranges if end == start), start)
+        return max(begin, start - PROOF_BYTES)
+
     def begin(self, part: PartFile, accepted: Accept) -> None:
         """Fill a part file from the first response that was accepted."""
         kept = self._earlier[0] if self._earlier is not None and accepted.is_part else ()
@@ -70,6 +86,8 @@ class Filling:
 
         Raises: OSError.
         """
+        if self._part is not None and segment.is_accepted and not segment.proves_itself(self._part):
+            return AskAgain(note=REMOTE_CHANGED_NOTE, is_changed=True)
         written = segment.write(self._part) if self._part is not None and segment.is_accepted else None
         if written is None:
             return None
@@ -80,6 +98,7 @@ class Filling:
             self._done.remove(segment.start, segment.position)
         elif written.overran:
             words = f"the server sent more than the {segment.natural_end} bytes that it had announced"
+            self._done.remove(segment.start, segment.position)
             complaint = Refuse(verdict=Verdict(code=FailureCode.REMOTE_CHANGED, message=words))
         self._send_to_disk(segment)
         return complaint
@@ -114,6 +133,10 @@ class Filling:
     def covers(self, start: int, end: int) -> bool:
         """Tell whether all bytes of a range are in the part file."""
         return self._done.covers(start, end)
+
+    def has_size(self) -> bool:
+        """Tell whether anybody knows how many bytes the file has."""
+        return self._size() is not None
 
     def is_complete(self) -> bool:
         """Tell whether every byte is in the part file; False while nobody knows how many there are."""

@@ -7,6 +7,7 @@ a segment that is over is not mistaken for the one that its connection works at 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from autodl_lib.contract.failures import FailureCode
@@ -39,8 +40,16 @@ class InFlight:
         """Tell whether a segment's request is still under way."""
         return self.segments.get(segment.connection) is segment
 
-    def open_first(self, gap: tuple[int, int | None, RemoteVersion] | None, listener: Listener, now: float) -> None:
-        """Send the request that a transfer begins with; None: for the whole file.
+    def open_first(
+        self,
+        gap: tuple[int, int | None, RemoteVersion] | None,
+        proof_start: Callable[[int], int],
+        listener: Listener,
+        now: float,
+    ) -> None:
+        """Send the request that a transfer begins with; `gap` None: for the whole file.
+
+        Of FTP, nothing shows that a server goes on where it is to but the bytes before that, from `proof_start` on.
 
         Raises: TaskFailed.
         """
@@ -52,7 +61,8 @@ class InFlight:
         if gap is not None:
             start, end, version = gap
             agreement = self._sources.agreement(source, version, is_first=True)
-            asked = ResumePoint(offset=start, end=end, version=version, agreement=agreement)
+            offset = proof_start(start) if source.url[:3].lower() == "ftp" else start
+            asked = ResumePoint(offset=offset, end=end, version=version, agreement=agreement, proof_end=start)
         self.open(source, asked, listener, now)
 
     def open_again(self, segment: Segment, listener: Listener, now: float) -> None:

@@ -8,6 +8,8 @@ Invariants: once a response was accepted for a file, further ones are accepted o
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.worker.network.response import (
     NO_RANGES_NOTE,
@@ -23,7 +25,7 @@ from autodl_lib.worker.network.response import (
     judge_headless,
 )
 from autodl_lib.worker.network.response_head import ResponseHead
-from autodl_lib.worker.network.verdicts import CANNOT_RESUME, CurlResult, Verdict, curl_verdict
+from autodl_lib.worker.network.verdicts import CANNOT_RESUME, CurlResult, Verdict, curl_verdict, host_and_port
 from autodl_lib.worker.transfer.job import Job
 from autodl_lib.worker.transfer.segment import Segment
 
@@ -40,6 +42,8 @@ def judge_head(job: Job, segment: Segment, *, is_first: bool) -> Judgement:
             # Some servers answer so though nothing has changed: what a 206 says without it is compared all the same.
             segment.source.takes_if_range = False
             return AskAgain(note="")
+    if isinstance(judgement, Refuse) and _is_of_another(segment):
+        return Refuse(verdict=replace(judgement.verdict, is_of_another=True))
     return _fitting(job, segment, judgement, is_first=is_first)
 
 
@@ -76,6 +80,12 @@ def failure_of(job: Job, segment: Segment, result: CurlResult) -> Verdict:
     return Verdict(code=FailureCode.TRUNCATED, message=words, http_status=result.status)
 
 
+def unended(segment: Segment) -> Verdict:
+    """Say that a part came of a file whose size nobody tells: what follows it is for the next attempt to ask."""
+    words = f"the server sent a part that ends at byte {segment.position}, and does not say whether that is all"
+    return Verdict(code=FailureCode.TRUNCATED, message=words)
+
+
 def _fitting(job: Job, segment: Segment, judgement: Judgement, *, is_first: bool) -> Judgement:
     """Return the judgement, in the light of what the task says and of what was accepted before."""
     if not isinstance(judgement, Accept):
@@ -88,6 +98,15 @@ def _fitting(job: Job, segment: Segment, judgement: Judgement, *, is_first: bool
         return judgement
     is_changed = judgement.note == REMOTE_CHANGED_NOTE
     return AskAgain(note=judgement.note or OTHER_RANGE_NOTE, is_changed=is_changed)
+
+
+def _is_of_another(segment: Segment) -> bool:
+    """Tell whether redirects have led to another host than the source's."""
+    asked = now = segment.source.host_key
+    for location in segment.connection.head().locations:
+        if "://" in location[:10] or location.startswith("//"):
+            now = ":".join(host_and_port(location if location[:2] != "//" else f"http:{location}"))
+    return now != asked
 
 
 def _is_current(job: Job, head: ResponseHead) -> bool:

@@ -48,6 +48,8 @@ class Segment:
         """What was decided about a response that was not accepted."""
         self.drained_bytes = 0
         self.start = asked.offset if asked is not None else 0
+        self._proof_end = asked.proof_end if asked is not None else 0
+        """Up to there, what comes must be what is there already."""
         self.position = self.start
         self.end = asked.end if asked is not None else None
         self.natural_end = self.end
@@ -76,6 +78,8 @@ class Segment:
         self.is_accepted = True
         self.start = self.position = self._sent_to_disk = accepted.offset
         self.natural_end = accepted.end
+        if not accepted.is_part:
+            self._proof_end = 0
         if self.end is None or (accepted.end is not None and accepted.end < self.end):
             self.end = accepted.end
 
@@ -114,6 +118,14 @@ class Segment:
     def overran(self) -> bool:
         """Tell whether more has come than the response announced."""
         return self.natural_end is not None and self.position + self._buffered > self.natural_end
+
+    def proves_itself(self, part: PartFile) -> bool:
+        """Tell whether the held bytes are those of the part file, as far as they must be.
+
+        Raises: OSError.
+        """
+        size = min(self._buffered, self._proof_end - self.position)
+        return size <= 0 or part.has(b"".join(self._buffers)[:size], self.position)
 
     def write(self, part: PartFile) -> Written | None:
         """Write what is held; None when that is nothing.

@@ -28,6 +28,7 @@ from autodl_lib.worker.network.tap import Tap
 from autodl_lib.worker.network.verdicts import CurlResult, TaskFailed, Verdict, with_status
 from autodl_lib.worker.transfer.in_flight import NOBODY, InFlight
 from autodl_lib.worker.transfer.job import Job, TransferOwner
+from autodl_lib.worker.transfer.judging import unended
 from autodl_lib.worker.transfer.patience import Patience
 from autodl_lib.worker.transfer.reception import Reception
 from autodl_lib.worker.transfer.recovery import BeginAgain, GiveUp, GoOn, Move, Recovery, Rest, Situation
@@ -252,7 +253,7 @@ class Transfer:
 
     def _open_first(self, now: float) -> None:
         self._patience.begin(now)
-        self._in_flight.open_first(self._filling.first_gap(), self, now)
+        self._in_flight.open_first(self._filling.first_gap(), self._filling.proof_start, self, now)
 
     def _let_spread(self, segment: Segment) -> None:
         """Let other connections help from now on, where they can be tied to the first response."""
@@ -355,7 +356,10 @@ class Transfer:
             self._end()
             return
         if segment.is_accepted and segment.judgement is None and segment.is_full():
-            self._steer(now)
+            if self._filling.has_size():
+                self._steer(now)
+            else:
+                self._reception.fail(unended(segment), segment.source)
             return
         match segment.judgement:
             case Unchanged():
@@ -368,8 +372,9 @@ class Transfer:
                 self._follow(self._recovery.after_end(segment, result, self._situation(now)), segment, now)
 
     def _is_complete(self, segment: Segment, result: CurlResult) -> bool:
-        if self.version is not None and self.version.size is None:
-            return segment.is_accepted and result.code == 0
+        if not self._filling.has_size():
+            # A part that is told to end somewhere need not be the last one.
+            return segment.is_accepted and segment.natural_end is None and result.code == 0
         return self._filling.is_complete()
 
     def _situation(self, now: float) -> Situation:
@@ -377,7 +382,7 @@ class Transfer:
             now=now,
             status=self.status,
             is_begun=self.version is not None,
-            has_size=self.version is not None and self.version.size is not None,
+            has_size=self._filling.has_size(),
             is_resuming=self._filling.is_resuming(),
             others_work=bool(self.segments),
             has_spread=self._spreading is not None and self._spreading.has_spread,
