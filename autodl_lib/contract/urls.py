@@ -58,3 +58,9 @@ def check_url(url: str) -> str:
 def redact_url(url: str) -> str:
     """Return the URL with user name and password replaced by `***`, fit for logs and for other people."""
     return re.sub(_USERINFO, r"\1***@", url) if "@" in url else url
+
+
+def public_url(url: str) -> str:
+    """Return the URL as it may be shown to people other than its owner: its query may be as good as a password."""
+    shown, mark, _ = redact_url(url).partition("?")
+    return f"{shown}?***" if mark else shown

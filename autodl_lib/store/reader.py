@@ -132,9 +132,9 @@ class Reader:
         due = self._connection.execute(SQL["next_due"]).fetchone()[0]
         return None if due is None else float(due)
 
-    def leftovers(self, limit: int) -> list[Leftover]:
-        """Return part files that settled tasks left behind."""
-        rows = self._connection.execute(SQL["leftovers"], (limit,)).fetchall()
+    def leftovers(self, limit: int, after: tuple[int, int] = (-1, -1)) -> list[Leftover]:
+        """Return part files that settled tasks left behind: the next ones after an owner's uid and a task's number."""
+        rows = self._connection.execute(SQL["leftovers"], (*after, limit)).fetchall()
         return [Leftover(uid=uid, id=task_id, dir=folder, part=part) for uid, task_id, folder, part in rows]
 
     def responses(self, uid: Uid | None) -> dict[str, int]:

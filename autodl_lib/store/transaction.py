@@ -242,7 +242,8 @@ class Transaction:
         row = self._connection.execute(SQL["settled_too_many"], (uid, keep)).fetchone()
         if row is None:
             return 0
-        return self._forget(self._connection.execute(SQL["settled_of_before"], (uid, row[0], limit)).fetchall())
+        bound = {"uid": uid, "at": row[0], "row": row[1], "limit": limit}
+        return self._forget(self._connection.execute(SQL["settled_of_before"], bound).fetchall())
 
     def forget_events(self, uid: Uid, keep: int, limit: int) -> int:
         """Forget the oldest entries of a user's history but `keep`, at most `limit`; return how many."""

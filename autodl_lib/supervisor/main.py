@@ -19,7 +19,7 @@ from pathlib import Path
 
 from autodl_lib.contract.errors import AutodlError, BadSettings
 from autodl_lib.contract.spare_memory import give_back_memory
-from autodl_lib.supervisor.clients.listener import bind_socket, give_socket, remove_socket
+from autodl_lib.supervisor.clients.listener import bind_socket, give_socket, identity_of_socket, remove_socket
 from autodl_lib.supervisor.daemon import STOP_TIMEOUT_S, Daemon, Setup
 from autodl_lib.supervisor.environment import forget_the_rest
 from autodl_lib.supervisor.journal import JournalHandler, is_journal
@@ -84,6 +84,7 @@ def _run(options: DaemonOptions) -> None:
         forget_the_rest(os.environ)
     lock = claim_state_dir(state_dir, socket_path, wait_s=STOP_TIMEOUT_S + 2 if options.private else 0)
     listening = adopted or bind_socket(socket_path, for_everybody=os.geteuid() == 0 and not options.private)
+    socket_identity = identity_of_socket(socket_path)
     raise_file_limit()
     # The loop waits for the database's thread no longer than this, each time that it comes back from the kernel.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -113,7 +114,7 @@ def _run(options: DaemonOptions) -> None:
     finally:
         _leave_nothing_behind()
         if adopted is None:
-            remove_socket(socket_path)
+            remove_socket(socket_path, socket_identity)
         listening.close()
         manager.close()
         os.close(lock)

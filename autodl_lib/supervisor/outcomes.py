@@ -51,6 +51,8 @@ from autodl_lib.supervisor.workers.losses import Loss
 from autodl_lib.supervisor.workers.worker_handle import Lease, Worker
 
 _STORE_RETRY_S = 1.0
+_MOST_LOST_REMOVALS = 5
+"""A worker may be killed for want of memory; where it is so each time, it may be for the file."""
 _NOT_KEPT = frozenset({Progress, Retained, Yielded})
 _OF_MANY = frozenset({Ready, Finished})
 """Reports that come in floods: those of a batch are recorded together."""
@@ -75,6 +77,8 @@ class Outcomes:
     def __init__(self, store: Store, retry: RetrySection) -> None:
         self._store = store
         self.retry = retry
+        self._lost_removals: Counter[TaskId] = Counter()
+        """How many workers were lost, each with the task whose part file it was removing."""
         # Of the batch that is being recorded, on the writer's thread: written once for all of its reports.
         self._answers: Counter[tuple[Uid, int]] = Counter()
         self._received: Counter[Uid] = Counter()
@@ -162,6 +166,7 @@ class Outcomes:
                 transaction.note(lease.task_id, transaction.state_of(lease.task_id, None), report.text)
             case Discarded():
                 transaction.forget_part(lease.task_id)
+                self._lost_removals.pop(lease.task_id, None)
             case _:
                 raise AssertionError(f"not recorded: {report.type}")
 
@@ -243,8 +248,10 @@ class Outcomes:
     def _lose(self, transaction: Transaction, loss: Loss, bytes_done: int) -> None:
         lease = loss.lease
         if lease.phase is LeasePhase.DISCARDING:
-            if loss.blamed or loss.no_account:  # who can't remove it now won't later: never in a circle
+            self._lost_removals[lease.task_id] += loss.blamed
+            if loss.no_account or self._lost_removals[lease.task_id] >= _MOST_LOST_REMOVALS:  # never in a circle
                 transaction.forget_part(lease.task_id)
+                del self._lost_removals[lease.task_id]
             return
         if lease.phase is LeasePhase.STARTED and bytes_done > lease.bytes_before:
             # Its owner may end a worker whenever they like: what it has taken counts all the same.

@@ -33,4 +33,6 @@ def read_settings(path: Path, *, required: bool) -> Settings:
         raise BadSettings(f"can't read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadSettings(f"{path}: {error}") from None
+    except RecursionError:
+        raise BadSettings(f"{path} is nested too deeply") from None
     return settings_from_toml(document, str(path))

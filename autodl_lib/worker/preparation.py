@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from autodl_lib.contract.checksums import MAX_LIST_BYTES
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.contract.urls import redact_url
+from autodl_lib.contract.urls import public_url
 from autodl_lib.contract.worker_messages import Assign, TransferSettings
 from autodl_lib.worker.files.checking import ChecksumList, list_urls
 from autodl_lib.worker.files.foreign_part import (
@@ -129,7 +129,7 @@ class Preparation:
         elif isinstance(result, Fetched) and not result.head.is_whole:
             result = Verdict(code=FailureCode.TRUNCATED, message="the server's answer broke off in its head")
         if isinstance(result, Verdict):
-            words = f"the list of checksums {redact_url(url)} could not be fetched: {result.message}"
+            words = f"the list of checksums {public_url(url)} could not be fetched: {result.message}"
             self._done(Verdict(code=result.code, message=words, http_status=result.http_status))
             return
         self._lists.append(ChecksumList(url=url, content=result.body.decode("utf-8", "replace")))

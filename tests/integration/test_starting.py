@@ -36,6 +36,7 @@ def refused(daemon: Daemon) -> tuple[int, str]:
         ('[transfer]\ndurable = "yes"\n', "transfer.durable must be true or false"),
         ("transfer = 5\n", "transfer must be a table"),
         ("max_tasks_num = \n", "autodl.toml"),
+        pytest.param(f"x = {'[' * 100_000}", "nested too deeply", id="nested"),
     ],
 )
 def test_a_wrong_configuration_is_refused_with_its_key(make_daemon: MakeDaemon, config: str, words: str) -> None:
@@ -274,3 +275,13 @@ def test_no_library_that_speaks_to_networks_is_in_the_supervisor(daemon: Daemon,
     libraries = {Path(line.split()[-1]).name for line in Path(f"/proc/{daemon.pid}/maps").read_text().splitlines()}
     assert any(name.startswith("libsqlite3") for name in libraries), "they can be seen"
     assert not [name for name in libraries if name.startswith(("libcurl", "libssl", "libcrypto"))]
+
+
+def test_a_socket_that_another_has_put_in_the_place_of_its_own_stays(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon().start()
+    daemon.socket.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(daemon.socket))
+        assert daemon.stop() == 0
+        assert daemon.socket.is_socket()
+    daemon.socket.unlink()

@@ -132,6 +132,30 @@ def test_secrets_are_shown_to_their_owner_and_to_nobody_else(
     assert elsewhere(daemon, alice) == {}
 
 
+def test_the_query_of_a_url_is_as_good_as_a_password_and_for_its_owner_only(
+    daemon: Daemon, nginx: Nginx, users: dict[str, User], server: MisbehavingServer
+) -> None:
+    alice = users["alice"]
+    url = f"{nginx.file('secrets/signed.bin', 1000).url}?X-Amz-Signature={WORDS['a header']}"
+    sums = f"{server.serve('/nothing', Case(status='404 Not Found'))}?token={WORDS['a cookie']}"
+    [task_id] = alice.call(daemon.socket, "add", urls=[url], dir=str(alice.home), checksums=[sums])["ids"]
+    daemon.await_state(task_id, "failed")
+    for method, params in (
+        ("list", {"all": True}),
+        ("history", {"all": True}),
+        ("status", {"id": task_id}),
+        ("log", {"id": task_id}),
+        ("explain", {"id": task_id}),
+    ):
+        answer = json.dumps(users["admin"].call(daemon.socket, method, **params))
+        assert in_the_open(answer.encode()) == [], method
+        assert method in ("log", "explain") or "secrets/signed.bin?***" in answer
+    assert in_the_open(daemon.log().encode()) == []
+    assert alice.call(daemon.socket, "status", id=task_id)["url"] == url
+    mine = alice.call(daemon.socket, "history")["events"]
+    assert {entry["url"] for entry in mine if entry["id"] == task_id} == {url}
+
+
 @pytest.mark.parametrize(("name", "code"), [("missing", "remote_missing"), ("of-others", "checksum")])
 def test_why_a_task_failed_is_said_without_secrets(
     daemon: Daemon, nginx: Nginx, users: dict[str, User], server: MisbehavingServer, name: str, code: str

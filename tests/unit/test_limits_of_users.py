@@ -132,6 +132,31 @@ def test_a_user_with_a_limit_has_at_least_one_connection_for_each_worker_and_the
     assert not ledger.is_awaited("a")
 
 
+def test_of_tasks_that_were_settled_in_one_moment_no_more_are_forgotten_than_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is with all that one commit settles."""
+    monkeypatch.setattr("time.time", lambda: 1_800_000_000.0)
+
+    async def work() -> None:
+        with open_store(tmp_path / "queue.db") as store:
+
+            def settle(transaction: Transaction) -> list[int]:
+                ids = transaction.insert([new_task(uid=ALICE) for _ in range(30)], ACTOR)
+                for task_id in ids:
+                    transaction.apply(task_id, Change(event=TaskEvent.CANCEL, actor=ACTOR))
+                return [int(task_id) for task_id in ids]
+
+            ids = await store.write(settle)
+            for _ in range(5):
+                await store.write(lambda transaction: transaction.forget_settled_of(ALICE, 10, 7))
+            assert store.counters.count(ALICE, TaskState.CANCELLED) == 10
+            kept = [task_id for task_id in ids if store.read.task(task_id) is not None]
+            assert kept == ids[-10:]
+
+    asyncio.run(work())
+
+
 def test_no_more_of_a_user_s_history_is_kept_than_the_settings_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

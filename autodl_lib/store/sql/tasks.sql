@@ -157,11 +157,14 @@ WHERE finished_at < ? AND (part IS NULL OR state = 'failed') ORDER BY finished_a
 
 -- The newest of a user's settled tasks that are too many.
 -- name: settled_too_many
-SELECT finished_at FROM task WHERE uid = ? AND finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1 OFFSET ?
+SELECT finished_at, row FROM task WHERE uid = ? AND finished_at IS NOT NULL
+ORDER BY finished_at DESC, row DESC LIMIT 1 OFFSET ?
 
+-- Many are settled in one moment: which of them came first, their row tells.
 -- name: settled_of_before
 SELECT id, uid, state, part FROM task
-WHERE uid = ? AND finished_at <= ? AND (part IS NULL OR state = 'failed') ORDER BY finished_at LIMIT ?
+WHERE uid = :uid AND finished_at <= :at AND (finished_at < :at OR row <= :row) AND (part IS NULL OR state = 'failed')
+ORDER BY finished_at, row LIMIT :limit
 
 -- name: delete_tasks
 DELETE FROM task WHERE id IN (SELECT value FROM json_each(?))
@@ -207,7 +210,7 @@ SELECT COUNT(*) FROM (
 
 -- name: leftovers
 SELECT uid, id, dir, part FROM task
-WHERE part IS NOT NULL AND state IN ('cancelled', 'cleared') ORDER BY uid, id LIMIT ?
+WHERE part IS NOT NULL AND state IN ('cancelled', 'cleared') AND (uid, id) > (?, ?) ORDER BY uid, id LIMIT ?
 
 -- name: specs
 SELECT id, uid, url, dir, output, headers, limit_rate_bps, on_conflict, name, part, inode, part_size_bytes, mtime_ns,

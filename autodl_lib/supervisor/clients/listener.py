@@ -279,7 +279,17 @@ def _count(counter: Counter[Uid], uid: Uid, change: int) -> None:
         del counter[uid]
 
 
-def remove_socket(path: Path) -> None:
-    """Remove the daemon's socket at its end."""
+def identity_of_socket(path: Path) -> tuple[int, int] | None:
+    """Return what tells the socket that is there from any other."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def remove_socket(path: Path, identity: tuple[int, int] | None) -> None:
+    """Remove the daemon's socket at its end, unless another one is in its place."""
     with contextlib.suppress(OSError):
-        path.unlink()
+        if identity_of_socket(path) == identity:
+            path.unlink()

@@ -66,7 +66,9 @@ class Service:
         queued = sum(self.store.counters.count(uid, state) for state in _WAITING_STATES) + self.adding[uid]
         most = self.users.of(uid).queued
         if number and queued + number > most:
-            raise QueueFull(f"you have {queued} tasks queued, and {most} is the most: wait, or clear some")
+            way_out = "wait, or clear some" if number <= most else "add fewer"
+            words = f"you have {queued} tasks queued, and {most} is the most, so {number} more do not fit"
+            raise QueueFull(f"{words}: {way_out}")
         self.adding[uid] += number
         try:
             yield

@@ -30,13 +30,23 @@ _WAITED_OUT: dict[str, str] = {
 _HANGS = "Whoever writes to {dir} waits in the kernel and can't be ended, as with a disk that does not answer"
 
 
-def _closed_host(call: Call, task: Task) -> str | None:
-    """Say why a task's host may not be asked now, None where it may."""
+def _left_alone(call: Call, task: Task) -> str | None:
+    """Say that a task's host has asked to be left alone, None where it has not."""
     host = check_url(task.url)
-    shown_host = host.removesuffix(":80").removesuffix(":443")
     left_s = call.service.runner.host_holds.left_s(task.uid, host, time.monotonic())
-    if left_s > 0:
-        return f"It waits for {shown_host}, which asked to be left alone for {max(1, round(left_s))} s more."
+    if left_s <= 0:
+        return None
+    return f"It waits for {_shown(host)}, which asked to be left alone for {max(1, round(left_s))} s more."
+
+
+def _shown(host: str) -> str:
+    return host.removesuffix(":80").removesuffix(":443")
+
+
+def _full_host(call: Call, task: Task) -> str | None:
+    """Say that all connections to a task's host are in use, None where there are some."""
+    host = check_url(task.url)
+    shown_host = _shown(host)
     hosts = call.service.pool.allotments.hosts
     if hosts.used(host) < hosts.limit:
         return None
@@ -88,12 +98,15 @@ def reason_of(call: Call, task: Task) -> str:
 
 def _why_waiting(call: Call, task: Task) -> str:
     """Say what a task that could run waits for; of other users nothing is told, not even how many tasks they have."""
-    reason = _closed_host(call, task) or _own_limit(call, task)
+    has_place = call.service.pool.roster.busy_num < call.service.runner.max_tasks_num
+    reason = _left_alone(call, task) or _own_limit(call, task)
+    if reason is None and has_place:
+        reason = _full_host(call, task)
     if reason is not None:
         return reason
     before = _waiting_before(call, task)
     ahead = f"{before} of your tasks come before it" if before else "it is the next of your tasks"
-    if call.service.pool.roster.busy_num < call.service.runner.max_tasks_num:
+    if has_place:
         return f"It is about to start: {ahead}."
     if call.caller.is_admin:
         running = call.service.store.counters.of(None)[TaskState.DOWNLOADING]

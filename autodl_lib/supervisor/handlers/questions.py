@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from autodl_lib.contract.errors import InvalidParams
 from autodl_lib.contract.replies.queue import Statistics
-from autodl_lib.contract.replies.records import EventPage, Explanation, TaskLog
+from autodl_lib.contract.replies.records import EventPage, Explanation, HistoryEntry, TaskLog
 from autodl_lib.contract.replies.tasks import Saved, TaskPage, Watching
 from autodl_lib.contract.requests.following import Watch
 from autodl_lib.contract.requests.one_task import Explain, Log, Status
 from autodl_lib.contract.requests.overviews import History, List, Stats
 from autodl_lib.contract.states import SETTLED, TaskState
 from autodl_lib.contract.task import Task, TaskId, Uid
-from autodl_lib.contract.urls import redact_url
+from autodl_lib.contract.urls import public_url
 from autodl_lib.store.listing import Selection
 from autodl_lib.supervisor.clients.watchers import Subscription
 from autodl_lib.supervisor.handlers.context import Call
@@ -200,7 +200,14 @@ async def history(call: Call, request: History) -> EventPage:
     if request.user is not None:
         uid = await call.uid_of(request.user)
     read = call.service.store.read
-    return EventPage(events=tuple(read.history(uid, request.since or 0.0, request.limit)))
+    entries = read.history(uid, request.since or 0.0, request.limit)
+    return EventPage(events=tuple([_entry(call, entry) for entry in entries]))
+
+
+def _entry(call: Call, entry: HistoryEntry) -> HistoryEntry:
+    """Return an entry as the caller may see it."""
+    is_mine = entry.url is None or entry.uid == call.caller.uid
+    return entry if is_mine else replace(entry, url=public_url(entry.url or ""))
 
 
 async def explain(call: Call, request: Explain) -> Explanation:
@@ -213,4 +220,4 @@ def shown(call: Call, task: Task) -> Task:
     """Return a task as the caller may see it: another user's without the secrets of its URL."""
     if task.uid == call.caller.uid:
         return task
-    return replace(task, url=redact_url(task.url))
+    return replace(task, url=public_url(task.url))

@@ -14,7 +14,7 @@ from autodl_lib.contract.checksums import Checksum, find_in_list, is_list_url, p
 from autodl_lib.contract.errors import InvalidParams
 from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.transfer_options import NO_OPTIONS, PieceHashes, TransferOptions
-from autodl_lib.contract.urls import redact_url
+from autodl_lib.contract.urls import public_url
 from autodl_lib.worker.files.digest_fields import expected_digests
 from autodl_lib.worker.files.hashing import HashingStopped, failed_pieces, find_mismatch
 from autodl_lib.worker.network.response_head import ResponseHead
@@ -102,7 +102,7 @@ def expectation(
         found = find_in_list(item.content, names, item.url)
         if found is None:
             file = " or ".join(names[:3]) or "the file"
-            words = f"{redact_url(item.url)} has no checksum of {file}, or contradicts itself"
+            words = f"{public_url(item.url)} has no checksum of {file}, or contradicts itself"
             raise TaskFailed(FailureCode.CHECKSUM, words)
         checksums.append(found)
     return Expectation(checksums=tuple(dict.fromkeys([*checksums, *promised])), pieces=options.pieces)
