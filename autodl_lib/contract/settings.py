@@ -113,6 +113,14 @@ class LimitsSection:
         minimum=1,
         maximum=1000,
     )
+    make_way_after_s: float = param(
+        "while all places are taken, a user who has none waits for so long: then the newest download of whoever has the"
+        " most, and several, is set back into the queue, and goes on later where it was; 0 is never",
+        default=30.0,
+        minimum=0,
+        maximum=86400,
+        unit="s",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +140,13 @@ class OwnLimits:
         "bytes from one 0:00 UTC to the next; 0 is no limit", default=None, minimum=0, unit="B"
     )
     weight: int | None = param("the share of the places", default=None, minimum=1, maximum=1000)
+    make_way_after_s: float | None = param(
+        "how long it is waited for a place before another user's download makes way; 0 is never",
+        default=None,
+        minimum=0,
+        maximum=86400,
+        unit="s",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

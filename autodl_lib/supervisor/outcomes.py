@@ -313,7 +313,7 @@ class Outcomes:
         elif outcome is not None and outcome is not TaskEvent.INTERRUPT:
             transaction.apply(lease.task_id, Change(event=outcome, actor=lease.actor, **kept))
         elif state is TaskState.DOWNLOADING:
-            transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, **kept))
+            transaction.apply(lease.task_id, Change(event=TaskEvent.INTERRUPT, detail=lease.why, **kept))
 
     @staticmethod
     def _outcome(transaction: Transaction, lease: Lease) -> TaskEvent | None:

@@ -23,6 +23,7 @@ from autodl_lib.supervisor.audit import AuditLog
 from autodl_lib.supervisor.daily_bytes import DailyBytes, next_day_at
 from autodl_lib.supervisor.due_timer import DueTimer
 from autodl_lib.supervisor.leftovers import remove_leftovers
+from autodl_lib.supervisor.making_way import MakingWay
 from autodl_lib.supervisor.outcomes import Outcomes
 from autodl_lib.supervisor.queue_holds import QueueHolds
 from autodl_lib.supervisor.queue_picture import AHEAD_AT_ONCE, Free, QueuePicture
@@ -84,6 +85,7 @@ class Runner:
         self.holds = QueueHolds(store.read.holds(), self.changed)
         self.host_holds = HostHolds()
         self._picture = QueuePicture(store, users, self._strides, self.host_holds)
+        self._making_way = MakingWay(users, self._waiting_for_a_place)
         self._host_timer: asyncio.TimerHandle | None = None
         self._day_timer: asyncio.TimerHandle | None = None
         self.pool: Pool | None = None
@@ -102,6 +104,7 @@ class Runner:
         """Plan no more: the queue is about to be closed."""
         self.pool = None
         self._due.close()
+        self._making_way.close()
 
     def configure(self, settings: Settings) -> None:
         """Obey new settings."""
@@ -255,8 +258,20 @@ class Runner:
         )
         actions = plan(snapshot)
         self._carry_out(pool, actions)
+        if free.slots:
+            self._making_way.some_are_free()
+        else:
+            self._making_way.all_are_taken(pool)
         have_some = {view.key for view in busy}
         return all(isinstance(action, AssignTask) and action.worker_key in have_some for action in actions)
+
+    def _waiting_for_a_place(self, pool: Pool) -> set[Uid]:
+        """Return who has a task that could start now, were there a place."""
+        views, _ = pool.views()
+        one_more = Free(slots=1, slots_num=self.max_tasks_num, takes_quick=False)
+        now = time.time()
+        users = self._picture.draw(pool, views, one_more, lambda uid: self._may_run(pool, uid, now))
+        return {user.uid for user in users if user.connections is None or user.connections > 0}
 
     def _carry_out(self, pool: Pool, actions: list[Action]) -> None:
         assigned = [action for action in actions if isinstance(action, AssignTask)]

@@ -11,7 +11,7 @@ import pytest
 from support.accounts import User, accounts
 from support.daemon import QUICK, Daemon, MakeDaemon
 from support.misbehaving_server import Case, MisbehavingServer
-from support.waiting import wait_until
+from support.waiting import NeverCame, wait_until
 
 LARGE = bytes(range(256)) * 1000
 HELD = Case(body=LARGE, hold_after=50_000, ranges=False)
@@ -174,3 +174,50 @@ def test_short_tasks_of_many_users_do_not_cost_a_worker_each(
 
 def finished_of(daemon: Daemon, user: User) -> int:
     return int(user.call(daemon.socket, "stats")["tasks"]["finished"])
+
+
+def test_who_has_no_place_gets_one_of_who_has_several_though_none_becomes_free(
+    make_daemon: MakeDaemon, server: MisbehavingServer, users: dict[str, User], place: Path
+) -> None:
+    alice, bob = users["alice"], users["bob"]
+    daemon = make_daemon("2", config=QUICK + "[limits]\nmake_way_after_s = 1\n").start()
+    endless = Case(body=LARGE, hold_after=50_000, etag='"v"')
+    older, newer = (add(daemon, alice, place, server.serve(f"/{name}", endless))[0] for name in ("older", "newer"))
+    await_running(daemon, {alice: 2})
+    await_held(server, 2)
+    short = add(daemon, bob, place, server.serve("/short", Case(body=b"x")))[0]
+    assert daemon.await_state(short, "finished")["attempts"] == 1
+    assert [daemon.status(task_id)["state"] for task_id in (older, newer)].count("finished") == 0
+    server.release()
+    done = {task_id: daemon.await_state(task_id, "finished") for task_id in (older, newer)}
+    assert {Path(task["dest"]).read_bytes() for task in done.values()} == {LARGE}
+    events = {task_id: daemon.json("log", str(task_id))["events"] for task_id in done}
+    said = [event["detail"] for event in events[newer] if event["event"] == "interrupt"]
+    assert said == ["another user's download had no place"]
+    assert [event["event"] for event in events[older]].count("interrupt") == 0
+    assert all(bool(request.range) is (request.number > 1) for request in server.requests)
+
+
+@pytest.mark.parametrize(("owners", "off"), [(("alice", "bob"), False), (("alice", "alice"), True)])
+def test_nobody_makes_way_who_has_but_one_place_nor_for_whom_that_is_switched_off(
+    make_daemon: MakeDaemon,
+    server: MisbehavingServer,
+    users: dict[str, User],
+    place: Path,
+    owners: tuple[str, str],
+    off: bool,
+) -> None:
+    carol = users["carol"]
+    limits = f"[users.{carol.name}]\nmake_way_after_s = 0\n" if off else ""
+    daemon = make_daemon("2", config=QUICK + "[limits]\nmake_way_after_s = 1\n" + limits).start()
+    endless = Case(body=LARGE, hold_after=50_000, etag='"v"')
+    held = [add(daemon, users[name], place, server.serve(f"/{n}", endless))[0] for n, name in enumerate(owners)]
+    await_held(server, 2)
+    waiting = add(daemon, carol, place, server.serve("/carol", Case(body=b"x")))[0]
+    # That nothing happens is no event: it would have, several times over.
+    with pytest.raises(NeverCame):
+        wait_until(lambda: daemon.status(waiting)["state"] != "enqueued", "carol's begins", timeout_s=4)
+    server.release()
+    daemon.await_settled([*held, waiting])
+    for task_id in held:
+        assert [event["event"] for event in daemon.json("log", str(task_id))["events"]].count("interrupt") == 0

@@ -7,6 +7,7 @@ Invariants: a user whose account was not seen yet has the limits of everybody.
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 from autodl_lib.contract.settings import LimitsSection, OwnLimits, Settings
 from autodl_lib.contract.task import Uid
@@ -55,6 +56,6 @@ class UserLimits:
         return limits
 
 
-def _given(table: OwnLimits) -> dict[str, int]:
+def _given(table: OwnLimits) -> dict[str, Any]:
     values = {field.name: getattr(table, field.name) for field in fields(table)}
     return {name: value for name, value in values.items() if value is not None}

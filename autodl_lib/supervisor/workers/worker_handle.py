@@ -61,7 +61,7 @@ class ReportRefused(Exception):
 @dataclass(slots=True, kw_only=True)
 class Lease:
     """One assignment; `outcome` is what its owner has asked for meanwhile (PAUSE, CANCEL, CLEAR or INTERRUPT),
-    `actor` who that was.
+    `actor` who that was, `why` it is so where nobody asked.
 
     `dir` is where it saves to, `folder` what a worker must serve to have it, `sources` the host of its URL and of
     each mirror, `connections` what it wants there, `limit_rate_bps` its own limit; `grants` counts the grants that it
@@ -88,6 +88,7 @@ class Lease:
     begun_mono: float = field(default_factory=time.monotonic)
     outcome: TaskEvent | None = None
     actor: Actor | None = None
+    why: str | None = None
     halting: bool = False
     recalled: asyncio.Event | None = None
     reports: int = 0
