@@ -31,7 +31,7 @@ class MakingWay:
     """Looks, from time to time, while all places are taken."""
 
     def __init__(self, limits: UserLimits, waiting: Callable[[Pool], set[Uid]]) -> None:
-        """`waiting` returns who has a task that could start now, were there a place."""
+        """`waiting` returns who has no place, and a task that could start now, were there one."""
         self._limits = limits
         self._waiting = waiting
         self._loop = asyncio.get_running_loop()
@@ -58,8 +58,7 @@ class MakingWay:
     def _look(self, pool: Pool) -> None:
         self._timer = self._loop.call_later(LOOK_EVERY_S, self._look, pool)
         now = self._loop.time()
-        without = {uid for uid in self._waiting(pool) if not pool.roster.busy_of(uid)}
-        self._since_mono = {uid: self._since_mono.get(uid, now) for uid in without}
+        self._since_mono = {uid: self._since_mono.get(uid, now) for uid in self._waiting(pool)}
         for uid, since_mono in self._since_mono.items():
             patience_s = self._limits.of(uid).make_way_after_s
             if patience_s and now - since_mono >= patience_s:

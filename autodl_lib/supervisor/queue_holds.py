@@ -49,6 +49,10 @@ class QueueHolds:
             return False, None
         return True, None if None in found else max(until for until in found if until is not None)
 
+    def are_for_everybody(self) -> bool:
+        """Tell whether all queues are held, which only an administrator can lift."""
+        return EVERYBODY in self._until and bool(self._active(EVERYBODY, time.time()))
+
     def may_begin(self, uid: Uid, now: float) -> bool:
         """Return whether a user's tasks may begin: their queue is neither held nor being cleared."""
         return not self.clearing[uid] and not self._active(uid, now)

@@ -266,11 +266,15 @@ class Runner:
         return all(isinstance(action, AssignTask) and action.worker_key in have_some for action in actions)
 
     def _waiting_for_a_place(self, pool: Pool) -> set[Uid]:
-        """Return who has a task that could start now, were there a place."""
+        """Return who has none and a task that could start now, were there one."""
         views, _ = pool.views()
         one_more = Free(slots=1, slots_num=self.max_tasks_num, takes_quick=False)
         now = time.time()
-        users = self._picture.draw(pool, views, one_more, lambda uid: self._may_run(pool, uid, now))
+
+        def may_run(uid: Uid) -> bool:
+            return not pool.roster.busy_of(uid) and self._may_run(pool, uid, now)
+
+        users = self._picture.draw(pool, views, one_more, may_run)
         return {user.uid for user in users if user.connections is None or user.connections > 0}
 
     def _carry_out(self, pool: Pool, actions: list[Action]) -> None:

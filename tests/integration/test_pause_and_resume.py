@@ -102,6 +102,22 @@ def test_resuming_what_is_not_paused_is_refused_with_a_hint(daemon: Daemon) -> N
     assert f"autodl retry {task_id}" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["pause", "resume"])
+def test_some_tasks_and_all_queues_are_not_named_at_once(daemon: Daemon, command: str) -> None:
+    task_id = daemon.add_one("http://127.0.0.1:1/x", "--paused")
+    done = daemon.autodl(command, "--id", str(task_id), "--all")
+    assert (done.returncode, "not both at once" in done.stderr) == (2, True)
+
+
+def test_who_can_lift_a_hold_is_said(daemon: Daemon) -> None:
+    daemon.ok("pause")
+    task_id = daemon.add_one("http://127.0.0.1:1/x")
+    assert daemon.json("explain", str(task_id))["reason"] == "The queue is on hold until autodl resume."
+    daemon.ok("pause", "--all")
+    reason = daemon.json("explain", str(task_id))["reason"]
+    assert reason == "The queue is on hold until an administrator's autodl resume --all."
+
+
 def test_of_several_tasks_all_or_none_are_paused(daemon: Daemon) -> None:
     ids = daemon.add("--paused", "http://127.0.0.1:1/a", "http://127.0.0.1:1/b")
     daemon.ok("resume", "--id", str(ids[0]))

@@ -83,7 +83,9 @@ def reason_of(call: Call, task: Task) -> str:
         case TaskState.ENQUEUED:
             held, until = runner.holds.held(task.uid)
             if held:
-                when = "until autodl resume" if until is None else f"for {max(0, round(until - time.time()))} s more"
+                is_of_all = runner.holds.are_for_everybody()
+                resume = "an administrator's autodl resume --all" if is_of_all else "autodl resume"
+                when = f"until {resume}" if until is None else f"for {max(0, round(until - time.time()))} s more"
                 return f"The queue is on hold {when}."
             if runner.is_spent(task.uid):
                 most = call.service.users.of(task.uid).bytes_per_day

@@ -41,6 +41,7 @@ async def pause(call: Call, request: Pause) -> Ids | Hold:
     if request.ids:
         if request.seconds is not None:
             raise InvalidParams("pause some tasks, or the queue for some seconds: not both at once")
+        _refuse_all(request.all)
         return await _move(call, request.ids, TaskEvent.PAUSE)
     uid = call.scope(request.all)
     key = EVERYBODY if uid is None else uid
@@ -61,6 +62,7 @@ async def pause(call: Call, request: Pause) -> Ids | Hold:
 async def resume(call: Call, request: Resume) -> Ids | Hold:
     """Lift a hold, or let tasks go on."""
     if request.ids:
+        _refuse_all(request.all)
         return await _move(call, request.ids, TaskEvent.RESUME)
     uid = call.scope(request.all)
     key = EVERYBODY if uid is None else uid
@@ -73,6 +75,11 @@ async def resume(call: Call, request: Resume) -> Ids | Hold:
     call.service.runner.holds.lift(key)
     call.log_change("lift_hold", detail=_whose(uid))
     return _hold(call, request.all)
+
+
+def _refuse_all(is_for_all: bool) -> None:
+    if is_for_all:
+        raise InvalidParams("name some tasks, or all users' queues: not both at once")
 
 
 async def cancel(call: Call, request: Cancel) -> Ids:
