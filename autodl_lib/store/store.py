@@ -8,6 +8,7 @@ counters and listeners hear of a commit before the futures of its jobs do.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,10 @@ from autodl_lib.store.writer import Heed, Writer
 
 T = TypeVar("T")
 
+_RESERVE_BYTES = 64 * 1024 * 1024
+_RESERVED_SHARE = 20
+"""So much of the disk, or one part of it in so many where it is small, is left for what happens to tasks."""
+
 
 class Store:
     """An open queue; make it with the loop running, on the loop's thread."""
@@ -34,6 +39,7 @@ class Store:
 
         Raises: StoreUnusable.
         """
+        self._path = path
         connection = open_database(path)
         self.tag = database_tag(connection)
         self.on_broken: Callable[[StoreUnusable], None] = lambda _: None
@@ -48,6 +54,20 @@ class Store:
     def write(self, run: Callable[[Transaction], T]) -> asyncio.Future[T]:
         """Run `run` in the next transaction; see Writer.submit for what the future raises."""
         return self._writer.submit(run)
+
+    def check_room(self) -> None:
+        """See that the disk has room for more than what is to be recorded of the tasks that there are.
+
+        Raises: StoreUnusable.
+        """
+        try:
+            disk = os.statvfs(self._path.parent)
+        except OSError:
+            return  # whoever writes next will say what it is
+        free_bytes = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
+        if free_bytes < min(_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // _RESERVED_SHARE):
+            words = f"the disk of {self._path.parent} is nearly full ({free_bytes >> 20} MiB are left)"
+            raise StoreUnusable(f"{words}: nothing more is queued until there is room")
 
     def listen(self, listener: Callable[[list[Moved]], None]) -> None:
         """Call `listener` on the loop's thread with what each commit changed."""

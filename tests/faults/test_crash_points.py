@@ -15,7 +15,7 @@ import pytest
 from faults.crash_points import ALL, CrashPoint
 from support.faulty import FaultyDaemon, check_files
 from support.nginx import Nginx, Served
-from support.processes import marked
+from support.processes import kill, marked
 from support.waiting import wait_until
 
 SEED = int(os.environ.get("AUTODL_FAULT_SEED") or random.randrange(10**9))
@@ -66,8 +66,7 @@ class Round:
         """Some points are on the ways that are taken after another crash only."""
         match self._number % 3:
             case 0:
-                for worker in self._daemon.family().workers[:1]:
-                    worker.kill()
+                kill(*self._daemon.family().workers[:1])
             case 1:
                 self._daemon.kill()
 

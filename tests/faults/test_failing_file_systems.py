@@ -9,6 +9,7 @@ from pathlib import Path
 from support.faulty import FaultyDaemon, check_files, digest
 from support.loop_disk import loop_disk
 from support.nginx import Nginx, Served
+from support.processes import kill
 from support.rpc import Refused
 from support.waiting import PATIENCE_S, wait_until
 
@@ -107,8 +108,7 @@ def test_a_destination_that_fails_in_mid_download_fails_its_task_with_that_and_a
         disk.abort()
         failed = daemon.wait_for(task_id, lambda task: task["state"] == "failed", "it fails")
         assert "Read-only file system" in failed["error"]["message"]
-        for worker in daemon.family().workers:
-            worker.kill()  # it would keep the folder open for a while
+        kill(*daemon.family().workers)  # they would keep the folder open for a while
         disk.repair()
         daemon.steer("retry", task_id)
         task = daemon.settle([task_id])[task_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -116,6 +117,30 @@ def test_a_disk_that_is_really_full_refuses_adds_and_goes_on_when_there_is_room(
         assert "full" in adds.refusals[0]
         filler.unlink()
         wait_until(adds.add, "adds are acknowledged again", seen=daemon.log_end)
+        adds.check()
+        assert daemon.stop() == 0
+
+
+def test_of_a_disk_that_is_nearly_full_the_rest_is_for_the_tasks_that_there_are(
+    make_faulty: MakeFaulty, nginx: Nginx
+) -> None:
+    """Whoever has filled it: what runs comes to its end, and what waits can be cancelled."""
+    daemon = make_faulty()
+    with small_disk(daemon.state_dir, "40m"):
+        daemon.state_dir.chmod(0o700)
+        daemon.revive()
+        adds = Adds(daemon, nginx, "nearly-full")
+        assert adds.add(slow=True)
+        waiting = daemon.call("add", urls=["http://127.0.0.1:1/x"] * 1000, dir=str(daemon.files), paused=True)["ids"]
+        filler = daemon.state_dir / "filler"
+        disk = os.statvfs(daemon.state_dir)
+        filler.write_bytes(bytes(disk.f_bfree * disk.f_frsize - 1_500_000))
+        assert not adds.add()
+        assert "nearly full" in adds.refusals[0]
+        assert daemon.call("cancel", ids=waiting)["ids"] == waiting
+        adds.check()
+        filler.unlink()
+        assert adds.add()
         adds.check()
         assert daemon.stop() == 0
 

@@ -10,7 +10,7 @@ import pytest
 from support.daemon import Daemon
 from support.misbehaving_server import Case, MisbehavingServer
 from support.nginx import Nginx
-from support.processes import Family, marked
+from support.processes import Family, kill, marked
 from support.waiting import wait_until
 
 
@@ -106,7 +106,7 @@ def fail_by_losing_workers(daemon: Daemon, task_id: int) -> None:
         for worker in daemon.family().workers:
             if worker.pid not in killed:
                 killed.add(worker.pid)
-                worker.kill()
+                kill(worker)
         return daemon.status(task_id)["state"] == "failed"
 
     wait_until(kill_workers, "the task fails", seen=daemon.log_end)
@@ -160,7 +160,7 @@ def test_forkserver_and_manager_killed_together_are_both_replaced(daemon: Daemon
     found: Family = daemon.family()
     for process in (found.forkserver, found.manager, *found.workers):
         assert process is not None
-        process.kill()
+        kill(process)
     daemon.await_state(task_id, "finished")
     assert (daemon.files / "both.bin").read_bytes() == slow.data
     assert daemon.names() == ["both.bin"]
@@ -170,8 +170,7 @@ def test_everything_killed_at_once_goes_on_after_a_start(daemon: Daemon, nginx: 
     served = [nginx.file(f"crash/all-{number}.bin", 800_000, rate="200k") for number in range(10)]
     ids = daemon.add(*(one.slow_url for one in served))
     daemon.await_bytes(ids[-1])
-    for process in marked(daemon.mark):
-        process.kill()
+    kill(*marked(daemon.mark))
     daemon.kill()
     daemon.start()
     settled = daemon.await_settled(ids)

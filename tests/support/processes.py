@@ -56,3 +56,10 @@ def marked(mark: str) -> list[psutil.Process]:
 
 def _listens_for_reports(process: psutil.Process) -> bool:
     return any("reports-" in (link.laddr or "") for link in process.net_connections("unix"))
+
+
+def kill(*processes: psutil.Process) -> None:
+    """Kill processes of which some may have ended by themselves, or because of others, since they were looked up."""
+    for process in processes:
+        with contextlib.suppress(*Gone):
+            process.kill()

@@ -61,8 +61,10 @@ class Service:
     def room_for(self, uid: Uid, number: int) -> Iterator[None]:
         """Keep room in a user's queue for so many tasks more, while they are being queued.
 
-        Raises: QueueFull.
+        Raises: QueueFull, StoreUnusable.
         """
+        if number:
+            self.store.check_room()
         queued = sum(self.store.counters.count(uid, state) for state in _WAITING_STATES) + self.adding[uid]
         most = self.users.of(uid).queued
         if number and queued + number > most:
