@@ -71,7 +71,7 @@ class Checks:
         `output`: the name that was asked for; `name`: the one that the file will have.
         Raises: TaskFailed with `checksum`, when a list does not name the file.
         """
-        names = [*names_of(self._urls, output), name] if self._lists else []
+        names = list(dict.fromkeys([*names_of(self._urls, output), name])) if self._lists else []
         return expectation(self._options, self._lists, names, promised_by(head))
 
     def size_complaint(self, size_bytes: int) -> Verdict | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 from support.accounts import accounts
 from support.daemon import REPO, SETTLED, Task
 from support.faulty import FaultyDaemon, check_files, digest, open_files_of
@@ -50,7 +51,10 @@ def has_ended(process: psutil.Process) -> bool:
         return True
 
 
-def test_a_daemon_without_free_descriptors_goes_on_when_there_are_some(make_faulty: MakeFaulty, nginx: Nginx) -> None:
+@pytest.mark.parametrize("free", [0, 3, 5])
+def test_a_daemon_without_free_descriptors_goes_on_when_there_are_some(
+    make_faulty: MakeFaulty, nginx: Nginx, free: int
+) -> None:
     daemon = make_faulty(config=CONFIG)
     daemon.revive()
     served = queue(daemon, nginx, "first", slow=True)
@@ -59,7 +63,7 @@ def test_a_daemon_without_free_descriptors_goes_on_when_there_are_some(make_faul
     [worker] = wait_until(lambda: daemon.family().workers, "a worker lives")
     before = supervisor.rlimit(psutil.RLIMIT_NOFILE)
     with daemon.connect() as wire:
-        supervisor.rlimit(psutil.RLIMIT_NOFILE, (open_files_of(daemon.pid), before[1]))
+        supervisor.rlimit(psutil.RLIMIT_NOFILE, (open_files_of(daemon.pid) + free, before[1]))
         worker.kill()
         one = nginx.file("processes/second.bin", 2000)
         [task_id] = wire.call("add", urls=[one.url], dir=str(daemon.files))["ids"]
@@ -69,6 +73,7 @@ def test_a_daemon_without_free_descriptors_goes_on_when_there_are_some(make_faul
         supervisor.rlimit(psutil.RLIMIT_NOFILE, before)
     check_files(daemon, daemon.settle(served), served)
     assert daemon.deaths == 0
+    assert "the forkserver ended" not in daemon.log()
 
 
 def test_who_looks_for_orphans_without_a_free_descriptor_finds_none_and_goes_on() -> None:

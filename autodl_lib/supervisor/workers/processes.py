@@ -32,6 +32,10 @@ PRELOAD = [
 """What the forkserver imports once, so that a process forked from it starts in milliseconds."""
 
 
+_DESCRIPTORS = 8
+"""What a start takes for a moment: a socket, two pipes and a pidfd, and some for what else goes on."""
+
+
 def forkserver_context() -> ForkServerContext:
     """Return the context that all processes come from; call once, before the first start."""
     # A child runs the main script again, as root, before anything else: there is nothing in it for it.
@@ -63,8 +67,19 @@ def start(process: BaseProcess) -> int:
 
     Raises: OSError, EOFError.
     """
+    _see_to_descriptors()
     process.start()
     return os.pidfd_open(process.pid or 0)
+
+
+def _see_to_descriptors() -> None:
+    """Find out now whether there are enough: who lacks one in the midst of a request ends the forkserver by that.
+
+    Raises: OSError.
+    """
+    with contextlib.ExitStack() as held:
+        for _ in range(_DESCRIPTORS):
+            held.callback(os.close, os.open(os.devnull, os.O_RDONLY))
 
 
 def ensure_forkserver() -> int:
