@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from support.daemon import Daemon
+from support.daemon import QUICK, Daemon, MakeDaemon
 from support.nginx import Nginx
 
 TASK_FIELDS = {
@@ -88,6 +88,17 @@ def test_log_tells_the_story_in_order(daemon: Daemon, nginx: Nginx) -> None:
     assert [event["state"] for event in events] == ["paused", "enqueued", "downloading", "finished"]
     shown = daemon.ok("log", str(task_id)).splitlines()
     assert ["finish" in line for line in shown].count(True) >= 1
+
+
+def test_where_all_places_are_taken_no_connection_is_waited_for(make_daemon: MakeDaemon, nginx: Nginx) -> None:
+    """Of those that are granted, not all are used."""
+    config = QUICK.replace("connections = 1\n", "connections = 8\nconnections_per_host = 8\n")
+    daemon = make_daemon("1", config=config).start()
+    served = nginx.file("look/all-places", 4_000_000)
+    running = daemon.add_one(served.slow_url)
+    daemon.await_bytes(running)
+    waiting = daemon.add_one(served.url)
+    assert "waits for a free place" in daemon.ok("explain", str(waiting))
 
 
 def test_explain_gives_the_reason_of_each_state(daemon: Daemon, nginx: Nginx) -> None:

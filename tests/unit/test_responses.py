@@ -233,3 +233,10 @@ def test_what_http_began_ftp_goes_on_with_only_as_a_mirror_of_the_same_size_and_
     assert isinstance(judge_headless(1000, AT_S + 1, replace(ASKED, agreement=Agreement.MIRROR)), AskAgain)
     assert isinstance(judge_headless(1000, None, replace(ASKED, agreement=Agreement.MIRROR)), AskAgain)
     assert isinstance(judge_headless(1000, None, ASKED), AskAgain)
+
+
+def test_parts_in_one_body_are_no_range_though_the_numbers_fit() -> None:
+    fields = {**SAME, "content-range": "bytes 100-999/1000"}
+    assert isinstance(judge(ResponseHead(status=206, fields=fields), ASKED), Accept)
+    several = {**fields, "content-type": "multipart/byteranges; boundary=x"}
+    assert isinstance(judge(ResponseHead(status=206, fields=several), ASKED), AskAgain)

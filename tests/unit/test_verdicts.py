@@ -288,3 +288,10 @@ def test_a_missing_interface_may_come_back() -> None:
 
 def test_a_proxy_that_wants_a_login_is_not_taken_for_the_server() -> None:
     assert http_verdict(407, "Proxy Authentication Required", None).message.startswith("the proxy wants")
+
+
+def test_an_address_that_was_tried_in_vain_before_is_not_why_a_connection_broke() -> None:
+    broke = curl_verdict(result(pycurl.E_RECV_ERROR, "chunk hex-length char not a hex digit", errno.ECONNREFUSED), URL)
+    assert broke.message == "the connection to example.org broke: chunk hex-length char not a hex digit"
+    lost = curl_verdict(result(pycurl.E_RECV_ERROR, "Recv failure: Connection reset by peer", errno.ECONNRESET), URL)
+    assert lost.message == "the connection to example.org broke: Connection reset by peer"
