@@ -12,11 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.assignments import assignment
 from support.queues import new_task, open_store
 
 from autodl_lib.contract.states import TaskEvent
 from autodl_lib.contract.task import OnConflict, TaskError, TaskId
-from autodl_lib.contract.worker_messages import Assign, FileIdentity
+from autodl_lib.contract.worker_messages import FileIdentity
 from autodl_lib.store.rows import Change, Description
 from autodl_lib.store.store import Store
 from autodl_lib.store.transaction import Transaction
@@ -249,20 +250,7 @@ class Fetched:
 def test_a_worker_that_is_left_alone_keeps_only_what_the_queue_knows_of(
     folder: Folder, tmp_path: Path, visible: bool, known_part: str | None, kept_files: list[str]
 ) -> None:
-    assign = Assign(
-        lease="l",
-        task_id=1,
-        tag="db:1",
-        url="http://host/a.bin",
-        dir=str(tmp_path),
-        output=None,
-        headers=(),
-        limit_rate_bps=0,
-        on_conflict=OnConflict.RENAME,
-        name=NAME,
-        part=known_part,
-        identity=None,
-    )
+    assign = assignment("http://host/a.bin", tmp_path, name=NAME, part=known_part)
     facilities = SimpleNamespace(settings=default_settings(), sync=SyncThread(), folders=Folders())
     session = Session(assign, facilities)  # type: ignore[arg-type]
     holding = Holding(assign, folder, facilities.settings)

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.assignments import assignment
 from support.misbehaving_server import Case, MisbehavingServer
 from support.waiting import wait_until
 from worker_harness import WorkerHarness
 
 from autodl_lib.contract.codec import dumps, message_to_json
-from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.worker_messages import (
-    Assign,
     Finished,
     Grant,
     Halt,
@@ -89,7 +88,7 @@ def test_an_answer_that_comes_while_the_worker_is_held_up_is_no_late_one(
         wait_until(lambda: server.sent_bytes >= len(BODY), "all is sent")
         clock.now += 1
 
-    worker._backlog.obey([assignment("first", url, folder), assignment("second", url, folder)])
+    worker._backlog.obey([assignment(url, folder, lease="first"), assignment(url, folder, lease="second")])
     worker._backlog.step(clock.now)
     while not server.held.acquire(blocking=False):
         worker._turn()
@@ -121,7 +120,7 @@ def test_where_there_are_no_unnamed_files_what_came_at_once_goes_into_a_part_fil
     kept = Kept()
     orders_fd, write_fd = os.pipe()
     worker = Worker(orders_fd, kept, None)
-    worker._backlog.obey([assignment(name, server.serve(f"/{name}", Case(body=BODY)), folder) for name in "fg"])
+    worker._backlog.obey([assignment(server.serve(f"/{name}", Case(body=BODY)), folder, lease=name) for name in "fg"])
     worker._backlog.step(clock.now)
     while len(kept.reports) < 2:
         worker._turn()
@@ -132,23 +131,6 @@ def test_where_there_are_no_unnamed_files_what_came_at_once_goes_into_a_part_fil
     assert [report.part for report in kept.reports if isinstance(report, Ready)] == [".f.autodl-part", ".g.autodl-part"]
     assert len(asked) == 1
     assert len(server.requests) == 2
-
-
-def assignment(lease: str, url: str, folder: Path) -> Assign:
-    return Assign(
-        lease=lease,
-        task_id=1,
-        tag="db:1",
-        url=url,
-        dir=str(folder),
-        output=None,
-        headers=(),
-        limit_rate_bps=0,
-        on_conflict=OnConflict.RENAME,
-        name=None,
-        part=None,
-        identity=None,
-    )
 
 
 class Clock:

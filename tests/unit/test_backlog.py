@@ -6,9 +6,9 @@ import select
 from pathlib import Path
 
 import pytest
+from support.assignments import assignment
 
-from autodl_lib.contract.task import OnConflict
-from autodl_lib.contract.worker_messages import Assign, Grant, Halt, Report, SetRate
+from autodl_lib.contract.worker_messages import Grant, Halt, Report, SetRate
 from autodl_lib.worker.backlog import Backlog
 from autodl_lib.worker.files.folder import Folders
 from autodl_lib.worker.main import default_settings
@@ -46,20 +46,7 @@ class Begun:
             settings=default_settings(),
         )
         self.backlog = Backlog(facilities)
-        assign = Assign(
-            lease=LEASE,
-            task_id=1,
-            tag="t:1",
-            url="http://127.0.0.1:1/x",
-            dir=str(folder),
-            output=None,
-            headers=(),
-            limit_rate_bps=0,
-            on_conflict=OnConflict.RENAME,
-            name=None,
-            part=None,
-            identity=None,
-        )
+        assign = assignment("http://127.0.0.1:1/x", folder, lease=LEASE)
         self.backlog.obey([assign])
         self.backlog.step(0.0)
         current = self.backlog._current

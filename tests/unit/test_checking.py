@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.assignments import assignment
 
 from autodl_lib.contract.checksums import Checksum
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.contract.task import OnConflict, TaskId
 from autodl_lib.contract.transfer_options import PieceHashes, TransferOptions
-from autodl_lib.contract.worker_messages import Assign
 from autodl_lib.worker.checks import MOST_ROUNDS, Checks, FetchAgain, Reject
 from autodl_lib.worker.files.checking import (
     ChecksumList,
@@ -292,29 +291,11 @@ def test_a_file_that_is_shorter_than_it_was_said_to_be_never_passes(fd: int) -> 
 def test_where_pieces_stay_wrong_each_source_is_asked_for_the_whole_in_the_end() -> None:
     urls = ("http://a/f", "http://b/f", "http://c/f")
     pieces = PieceHashes(algorithm="sha256", length_bytes=PIECE, digests=("0" * 64,) * 6)
-    assign = Assign(
-        lease="l",
-        task_id=TaskId(1),
-        tag="t",
-        url=urls[0],
-        dir="/d",
-        output=None,
-        headers=(),
-        limit_rate_bps=0,
-        on_conflict=OnConflict.RENAME,
-        name=None,
-        part=None,
-        identity=None,
-        options=TransferOptions(mirrors=urls[1:], pieces=pieces),
-    )
-    checks = Checks(assign)
+    options = TransferOptions(mirrors=urls[1:], pieces=pieces)
+    checks = Checks(assignment(urls[0], "/d", options=options))
     wrong = Findings(bad_pieces=((0, PIECE),), complaint="a piece is wrong")
     outcomes = [checks.decide(Expectation(checksums=(), pieces=pieces), wrong, len(CONTENT), None) for _ in range(7)]
-    rounds = [outcome.is_plain for outcome in outcomes if isinstance(outcome, FetchAgain)]
-    assert rounds == [False] * MOST_ROUNDS + [True] * len(urls)
-    assert {outcome.preferred for outcome in outcomes if isinstance(outcome, FetchAgain) and outcome.is_plain} == {
-        0,
-        1,
-        2,
-    }
+    again = [outcome for outcome in outcomes if isinstance(outcome, FetchAgain)]
+    assert [outcome.is_plain for outcome in again] == [False] * MOST_ROUNDS + [True] * len(urls)
+    assert [outcome.preferred for outcome in again[MOST_ROUNDS:]] == [0, 1, 2]
     assert isinstance(outcomes[-1], Reject)

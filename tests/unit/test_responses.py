@@ -240,3 +240,12 @@ def test_parts_in_one_body_are_no_range_though_the_numbers_fit() -> None:
     assert isinstance(judge(ResponseHead(status=206, fields=fields), ASKED), Accept)
     several = {**fields, "content-type": "multipart/byteranges; boundary=x"}
     assert isinstance(judge(ResponseHead(status=206, fields=several), ASKED), AskAgain)
+
+
+@pytest.mark.parametrize("coding", ["\\" * 1000, "gz\u00efp"])
+def test_what_is_coded_in_no_way_that_can_be_named_is_not_gone_on_with(coding: str) -> None:
+    """A control file has room for names of codings, and not for whatever a server makes up."""
+    judgement = judge(ResponseHead(status=200, fields={**SAME, "content-encoding": coding}), None)
+    assert isinstance(judgement, Accept)
+    assert not judgement.version.has_validator()
+    assert judgement.version.coding == ""

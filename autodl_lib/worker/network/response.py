@@ -21,6 +21,7 @@ from autodl_lib.worker.network.verdicts import Verdict, http_verdict
 
 MAX_RETRY_AFTER_S = 86400.0
 _MAX_VALIDATOR_LENGTH = 1024
+_MAX_CODING_LENGTH = 64
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _END_OF_TIME_S = 253402300800
 """The year 10000, which no HTTP date can name."""
@@ -261,7 +262,9 @@ def _version(head: ResponseHead, size: int | None) -> RemoteVersion:
     coding = head.fields.get("content-encoding", "").lower()
     if coding == "identity":
         coding = ""
-    return RemoteVersion(size=size, etag=etag, last_modified=last_modified, coding=coding if _is_plain(coding) else "?")
+    if len(coding) > _MAX_CODING_LENGTH or not _is_plain(coding):
+        return RemoteVersion(size=size, etag=None, last_modified=None)  # nobody can tell two of those apart
+    return RemoteVersion(size=size, etag=etag, last_modified=last_modified, coding=coding)
 
 
 def _is_fresh(last_modified: str, head: ResponseHead) -> bool:
