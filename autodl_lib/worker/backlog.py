@@ -1,11 +1,12 @@
 """The worker's assignments: who waits, who transfers, who awaits leave to publish.
 
 Runs as: the task's owner.  Talks to: sessions and small files; answers orders.
-Whatever may come at once begins as a SmallFile, which has a session take its place where that is not enough.
+Whatever may come at once begins as a SmallFile, some of them side by side (flight.py); it has a session take its place
+where that is not enough.
 One session transfers at a time. One that completed before anybody heard of its start makes room for the next at
 once, so small files flow; one that was visible keeps its place until it has ended.
 Invariants: at most one visible session; at most MOST_AWAITING complete ones; a waiting assignment goes back as soon
-as the one before it takes long.
+as the one before it takes long; session and small files together use no more connections than the session may.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from autodl_lib.contract.worker_messages import (
 )
 from autodl_lib.worker.files.folder import Folder, OtherFolder
 from autodl_lib.worker.files.part_file import discard_part
+from autodl_lib.worker.flight import Flight
 from autodl_lib.worker.network.verdicts import TaskFailed
 from autodl_lib.worker.orders import UnreadableAssign
 from autodl_lib.worker.phase import Phase
@@ -51,6 +53,7 @@ from autodl_lib.worker.sync_thread import Fsync, SyncJob
 MOST_AWAITING = 192
 RETURN_AFTER_S = 0.1
 DEFAULT_UMASK = 0o022
+_NEVER = float("inf")
 
 Begun = Session | SmallFile
 
@@ -64,7 +67,10 @@ class Backlog:
         self.is_retiring = False
         self._facilities = facilities
         self._waiting: deque[Assign] = deque()
-        self._current: Begun | None = None
+        self._current: Session | None = None
+        self._flight = Flight()
+        self._granted: tuple[int, ...] | None = None
+        """What the current session may use when it is alone; None where it does."""
         self._awaiting: dict[str, Begun] = {}
         self._published: list[Begun] = []
         self._umask: int | None = None
@@ -107,35 +113,58 @@ class Backlog:
             self._settle_current()
             if self._waiting and self._current is not None and now - self._current.begun_mono > RETURN_AFTER_S:
                 self._return_waiting()
+        if self._flight:
+            self._tick_flight(now)
         started = False
-        while self._current is None and self._waiting and len(self._awaiting) < self._most_awaiting:
+        while self._waiting and self._may_begin(self._waiting[0]):
             assign = self._waiting.popleft()
-            self._set_umask(_umask_of(assign))  # only the current one makes files and folders
-            is_small = may_come_at_once(assign)
-            begun = SmallFile(assign, self._facilities, self._replace) if is_small else self._session_of(assign)
-            self._current = begun
-            begun.begin()
+            self._set_umask(_umask_of(assign))  # only those that are begun make files and folders
+            if may_come_at_once(assign):
+                small = SmallFile(assign, self._facilities, self)
+                self._flight.add(small)
+                small.begin()
+                self._settle_flight()
+            else:
+                self._current = self._session_of(assign)
+                self._current.begin()
             self._settle_current()
             if self._facilities.folders.has_moved:
                 self._return_waiting()
             started = True
         return started
 
+    def _may_begin(self, assign: Assign) -> bool:
+        """Tell whether the next assignment can be begun now: alone, or as one of several small files."""
+        if self._current is not None or len(self._awaiting) + len(self._flight) >= self._most_awaiting:
+            return False
+        if not self._flight:
+            return True
+        return may_come_at_once(assign) and _umask_of(assign) == self._umask and self._flight.has_room_for(assign)
+
+    def _tick_flight(self, now: float) -> None:
+        self._settle_flight()
+        if self._flight.wants_session() or now >= self._flight.wake_mono():
+            for small in self._flight:  # where a session ends at once, the next one may have one
+                small.tick(now)
+            self._settle_flight()
+            self._settle_current()
+
     def deadline_mono(self) -> float:
         """Return when `step` has something to do by time alone."""
+        due = self._flight.wake_mono() if self._flight else _NEVER
         if self._current is None:
-            return float("inf")
+            return due
         if self._waiting:
-            return min(self._current.wake_mono, self._current.begun_mono + RETURN_AFTER_S)
-        return self._current.wake_mono
+            due = min(due, self._current.begun_mono + RETURN_AFTER_S)
+        return min(due, self._current.wake_mono)
 
     def is_resting(self) -> bool:
         """Tell whether nothing more happens until an order comes."""
-        return self._current is None or self._current.phase is Phase.READY
+        return not self._flight and (self._current is None or self._current.phase is Phase.READY)
 
     def is_empty(self) -> bool:
         """Tell whether every assignment has ended."""
-        return not (self._waiting or self._current or self._awaiting or self._published)
+        return not (self._waiting or self._flight or self._current or self._awaiting or self._published)
 
     def retire(self) -> None:
         """Halt everything, keeping part files."""
@@ -207,8 +236,14 @@ class Backlog:
             else:
                 self._waiting.append(assign)
         for begun in self._begun():
-            if begun.assign.lease in recalled and begun.phase is not Phase.ENDED:
-                self._facilities.reports.add(Retained(lease=begun.assign.lease))
+            lease = begun.assign.lease
+            if lease not in recalled or begun.phase is Phase.ENDED:
+                continue
+            if isinstance(begun, SmallFile) and begun.phase is Phase.WAITING:  # set back
+                self._flight.give_up(begun)
+                self._facilities.reports.add(Returned(lease=lease))
+            else:
+                self._facilities.reports.add(Retained(lease=lease))
 
     def _steer(self, order: SetRate | Grant) -> None:
         for place, assign in enumerate(self._waiting):
@@ -223,10 +258,20 @@ class Backlog:
             case SetRate():
                 begun.set_rate(order.limit_rate_bps)
             case Grant():
-                begun.grant(order.connections)
+                self._grant(begun, order.connections)
+        self._settle_flight()
         begun = self._find(order.lease)  # which may be another one now
-        if begun is not None and begun.phase is not Phase.ENDED:  # a failure may have come to light just now
+        is_set_back = any(assign.lease == order.lease for assign in self._waiting)
+        if is_set_back or (begun is not None and begun.phase is not Phase.ENDED):  # else it has just failed
             self._tell_yielded(order)
+
+    def _grant(self, begun: Begun, connections: tuple[int, ...]) -> None:
+        if begun is self._current:
+            self._flight.narrow(max(0, connections[0] - 1))
+            self._granted = connections if self._flight else None
+            connections = _left_of(connections, self._flight.asking_num())
+        begun.grant(connections)
+        self._flight.narrow(MOST_AWAITING)
 
     def _tell_yielded(self, order: SetRate | Grant) -> None:
         if isinstance(order, Grant):
@@ -275,27 +320,54 @@ class Backlog:
             self._settle(session)
         self._settle_current()
 
-    def _replace(self, session: Session) -> None:
+    # --- what small files ask (small_file.Place) ---
+
+    def takes_session_of(self, file: SmallFile) -> bool:
+        """Tell whether a small file's session would be the only one, and older than all that wait."""
+        self._settle_current()
+        return self._current is None and self._flight.is_first(file)
+
+    def replace(self, file: SmallFile, session: Session) -> None:
         """Go on with a session in the place of the small file that was begun."""
+        self._flight.give_up(file)
         self._current = session
+        if self._flight:
+            self._granted = session.assign.connections
+            session.grant(_left_of(self._granted, self._flight.asking_num()))
 
     def _settle_current(self) -> None:
         if self._current is not None:
             self._settle(self._current)
+
+    def _settle_flight(self) -> None:
+        """Put every small file where its phase belongs; what is set back goes before all that wait."""
+        if not self._flight:
+            return
+        landed, again = self._flight.land()
+        for small in landed:
+            if small.phase is not Phase.ENDED:
+                self._awaiting[small.assign.lease] = small
+        self._waiting.extendleft(reversed(again))
+        if not self._flight and self._granted is not None:
+            granted, self._granted = self._granted, None
+            if self._current is not None:
+                self._current.grant(granted)
 
     def _settle(self, session: Begun) -> None:
         lease = session.assign.lease
         if session.phase is Phase.ENDED:
             self._awaiting.pop(lease, None)
             if session is self._current:
-                self._current = None
+                self._current = self._granted = None
+            elif isinstance(session, SmallFile):
+                self._settle_flight()
         elif (
             session is self._current
             and session.phase in (Phase.SYNCING, Phase.READY, Phase.PUBLISHING)
             and not session.is_visible
         ):
             self._awaiting[lease] = session
-            self._current = None
+            self._current = self._granted = None
 
     def _session_of(self, assign: Assign) -> Session:
         return Session(assign, self._facilities)
@@ -303,11 +375,11 @@ class Backlog:
     def _find(self, lease: str) -> Begun | None:
         if self._current is not None and self._current.assign.lease == lease:
             return self._current
-        return self._awaiting.get(lease)
+        return self._awaiting.get(lease) or self._flight.find(lease)
 
     def _begun(self) -> list[Begun]:
         current = [self._current] if self._current is not None else []
-        return [*current, *self._awaiting.values()]
+        return [*current, *self._flight, *self._awaiting.values()]
 
 
 def _with_order(assign: Assign, order: SetRate | Grant) -> Assign:
@@ -317,6 +389,11 @@ def _with_order(assign: Assign, order: SetRate | Grant) -> Assign:
             return replace(assign, limit_rate_bps=order.limit_rate_bps)
         case Grant():
             return replace(assign, connections=order.connections)
+
+
+def _left_of(connections: tuple[int, ...], used: int) -> tuple[int, ...]:
+    """Return what a session may use beside small files of its own host, which come to their end in a moment."""
+    return (max(1, connections[0] - used), *connections[1:]) if used else connections
 
 
 def _umask_of(assign: Assign) -> int:

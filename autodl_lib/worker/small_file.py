@@ -4,8 +4,11 @@ Runs as: the task's owner, partly inside of libcurl's callbacks.  Talks to: a co
 sync thread, the report buffer.
 Nearly all small files come like that, and a session, which can do all the rest, would be most of what they cost. So
 whatever is not plain (another status, no length, a larger body, digests to compare, an error, an order, nothing for
-GIVEN_S) is handed over to one, with the request as it is and the bytes that it has brought.
-Its phases are those of a session (see phase): TRANSFERRING -> SYNCING -> READY -> PUBLISHING -> ENDED.
+GIVEN_S) is handed over to one, with the request as it is and the bytes that it has brought. Where there is no place for
+a session yet (see flight), the body waits, or the end that the request has come to. When GIVEN_S are over and there is
+none, it is set back: its request ends, and it waits to be begun anew.
+Its phases are those of a session (see phase): TRANSFERRING -> SYNCING -> READY -> PUBLISHING -> ENDED; set back, it is
+WAITING.
 Invariants: as for a session; and nothing is decided here but that a complete response of status 200 is the file.
 How it fails: before READY it doesn't, what fails was handed over before; after that as a session does.
 """
@@ -13,7 +16,8 @@ How it fails: before READY it doesn't, what fails was handed over before; after 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
 
 from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.transfer_options import NO_OPTIONS
@@ -60,25 +64,38 @@ def _is_plain(assign: Assign) -> bool:
     return not (options.mirrors or is_checked or is_conditional or options.remote_time)
 
 
+class Place(Protocol):
+    """Where a small file is among the worker's assignments."""
+
+    def takes_session_of(self, file: SmallFile) -> bool:
+        """Tell whether a session may take its place now."""
+
+    def replace(self, file: SmallFile, session: Session) -> None:
+        """Hear of the session that has its assignment from now on."""
+
+
 class SmallFile:
     """One assignment; a connection's listener."""
 
     is_visible = False
     """Whether `started` was reported: that takes longer than it is here."""
 
-    def __init__(self, assign: Assign, facilities: Facilities, replaced: Callable[[Session], None]) -> None:
-        """`replaced` is told of the session that has this assignment from then on."""
+    def __init__(self, assign: Assign, facilities: Facilities, place: Place) -> None:
         self.assign = assign
         self.phase = Phase.WAITING
         self.begun_mono = _NEVER
         self._facilities = facilities
-        self._replaced = replaced
+        self._place = place
         self._durable = facilities.settings.durable
         self._folder: Folder | None = None
         self._connection: Connection | None = None
         self._accepted: Accept | None = None
         self._pieces: list[bytes] = []
         self._received_bytes = 0
+        self._is_put_off = False
+        """Whether more of the body waits for a session."""
+        self._result: CurlResult | None = None
+        """How the request has ended, where that waits for one."""
         self._status: int | None = None
         self._file: UnnamedFile | None = None
         self._size_bytes = 0
@@ -89,6 +106,11 @@ class SmallFile:
     def wake_mono(self) -> float:
         """When `tick` has something to do."""
         return self.begun_mono + GIVEN_S if self.phase is Phase.TRANSFERRING else _NEVER
+
+    @property
+    def wants_session(self) -> bool:
+        """Whether it is only waiting for one to take its place."""
+        return self._is_put_off or self._result is not None
 
     # --- orders and time ---
 
@@ -104,17 +126,24 @@ class SmallFile:
                 self._connection = facilities.connections.send(whole_request(assign, facilities.settings), self)
         except Exception:  # noqa: BLE001  a session will come to the same, and report it
             self._connection = None
-        if self._connection is None:
+        if self._connection is not None:
+            self.phase = Phase.TRANSFERRING
+        elif self._place.takes_session_of(self):
             session = Session(assign, facilities)
             self._give_way(session)
             session.begin()
         else:
-            self.phase = Phase.TRANSFERRING
+            self.set_back()
 
     def tick(self, now: float) -> None:
         """Hand over what takes its time."""
-        if now >= self.wake_mono:
+        is_late = now >= self.wake_mono
+        if not is_late and not self.wants_session:
+            return
+        if self._place.takes_session_of(self):
             self._hand_over().tick(now)
+        elif is_late:
+            self.set_back()
 
     def publish(self) -> None:
         """Give the file its name: the supervisor has the `ready` report on disk."""
@@ -132,21 +161,31 @@ class SmallFile:
         """Let go of the assignment, unless it is published: there is nothing to keep, or to `discard`."""
         if self.phase is Phase.SYNCING:
             self._is_halted = True
-        elif self.phase in (Phase.TRANSFERRING, Phase.READY):
+        elif self.phase in (Phase.WAITING, Phase.TRANSFERRING, Phase.READY):
             self._end(letting_go.halted_report(self.assign, self._tally(), Kept()))
 
     def set_rate(self, limit_rate_bps: int) -> None:
         """Take at most so many bytes a second from now on."""
-        if self.phase is Phase.TRANSFERRING:
+        if self.phase is Phase.TRANSFERRING and self._place.takes_session_of(self):
             self._hand_over().set_rate(limit_rate_bps)
+        elif self.phase in (Phase.WAITING, Phase.TRANSFERRING):
+            self.assign = replace(self.assign, limit_rate_bps=limit_rate_bps)
+            self.set_back()
 
     def grant(self, connections: tuple[int, ...]) -> None:
-        """Use at most so many connections from now on."""
-        if self.phase is Phase.TRANSFERRING:
-            self._hand_over().grant(connections)
+        """Use at most so many connections from now on: one is enough."""
+        self.assign = replace(self.assign, connections=connections)
 
     def leave(self) -> None:
         """Keep nothing: the supervisor is gone."""
+
+    def set_back(self) -> None:
+        """End the request, and wait to be begun anew. Outside of libcurl only."""
+        self.phase, self.begun_mono = Phase.WAITING, _NEVER
+        self._let_go_of_connection()
+        self._folder = self._accepted = None
+        self._pieces, self._received_bytes = [], 0
+        self._is_put_off, self._result = False, None
 
     # --- what the connection tells (connection.Listener) ---
 
@@ -156,6 +195,9 @@ class SmallFile:
             self._accepted = _accepted(connection)
         received_bytes = self._received_bytes + len(data)
         if self._accepted is None or received_bytes > (self._accepted.end or 0):
+            self._is_put_off = not self._place.takes_session_of(self)
+            if self._is_put_off:
+                return Answer.LATER
             return self._hand_to_transfer().body_arrived(connection, data)
         self._pieces.append(data)
         self._received_bytes = received_bytes
@@ -173,7 +215,10 @@ class SmallFile:
         accepted = self._accepted
         is_whole = accepted is not None and not result.code and self._received_bytes == accepted.end
         if not is_whole or not self._save(connection.head()):
-            self._hand_to_transfer().connection_ended(connection, result)
+            if self._place.takes_session_of(self):
+                self._hand_to_transfer().connection_ended(connection, result)
+            else:
+                self._result = result
             return
         self._connection = None
         self._facilities.connections.give_back(connection)
@@ -271,21 +316,29 @@ class SmallFile:
 
     def _end(self, report: Report) -> None:
         self.phase = Phase.ENDED
-        if self._connection is not None:
-            self._connection.stop()
-            self._facilities.connections.give_back(self._connection)
-            self._connection = None
+        self._let_go_of_connection()
         if self._file is not None:
             self._file.close()
             self._file = None
         self._folder = None  # it is let go of now
         self._facilities.reports.add(report)
 
+    def _let_go_of_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.stop()
+            self._facilities.connections.give_back(self._connection)
+            self._connection = None
+
     # --- handing over ---
 
     def _hand_over(self) -> Session:
         session = Session(self.assign, self._facilities)
-        self._hand_to_transfer(session)
+        connection, result, is_put_off = self._connection, self._result, self._is_put_off
+        transfer = self._hand_to_transfer(session)
+        if connection is not None and result is not None:
+            transfer.connection_ended(connection, result)
+        elif connection is not None and is_put_off:
+            connection.go_on()
         return session
 
     def _hand_to_transfer(self, session: Session | None = None) -> Transfer:
@@ -302,7 +355,7 @@ class SmallFile:
 
     def _give_way(self, session: Session) -> None:
         self.phase = Phase.ENDED
-        self._replaced(session)
+        self._place.replace(self, session)
 
     def _kept(self) -> UnnamedFile:
         if self._file is None:

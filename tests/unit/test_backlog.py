@@ -49,7 +49,7 @@ class Begun:
         assign = assignment("http://127.0.0.1:1/x", folder, lease=LEASE)
         self.backlog.obey([assign])
         self.backlog.step(0.0)
-        current = self.backlog._current
+        current = self.backlog._find(LEASE)
         assert current is not None
         self.session = current
 

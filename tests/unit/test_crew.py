@@ -46,7 +46,7 @@ def test_there_are_more_while_the_processors_are_idle() -> None:
     clock = Clock()
     clock.look(10, 20)
     clock.idle = 0.5
-    assert clock.look(10, 6) == 8
+    assert clock.look(10, 6) > 8
 
 
 def test_nothing_changes_while_the_processors_are_just_busy() -> None:
@@ -56,10 +56,24 @@ def test_nothing_changes_while_the_processors_are_just_busy() -> None:
     assert clock.look(10, 9) == before
 
 
-def test_there_is_no_limit_where_no_files_are_small() -> None:
+def test_small_files_begin_with_a_worker_for_each_processor() -> None:
     clock = Clock()
     clock.look(10, 20)
-    assert clock.look(0, 1) == NO_LIMIT
+    assert clock.look(0, 1) == 2
+
+
+def test_one_idle_moment_brings_no_more_workers() -> None:
+    clock = Clock()
+    clock.look(10, 20)
+    clock.idle = 0.5
+    assert clock.look(10, 1) == 2
+
+
+def test_there_are_no_more_where_the_limit_is_not_what_limits() -> None:
+    clock = Clock()
+    clock.look(10, 20)
+    clock.idle = 0.5
+    assert clock.look(1, 9) == 2
 
 
 def test_there_is_no_limit_where_nobody_knows() -> None:

@@ -33,7 +33,7 @@ def worker() -> Iterator[Worker]:
         for state in (WorkerState.BOUND, WorkerState.BUSY):
             made.move(state)
         for number in range(40):
-            made.set_pace(lease(number))
+            made.set_pace([lease(number)])
         for number in (1, 2, 3):
             made.leases[str(number)] = lease(number)
         return made
@@ -59,7 +59,7 @@ def test_the_pace_of_a_worker_is_that_of_its_work_though_the_news_come_in_lots(
     for _ in range(20):
         clock += 20 * 0.006
         for number in range(20):
-            worker.set_pace(replace(lease(number), begun_mono=0.0))
+            worker.set_pace([replace(lease(number), begun_mono=0.0)])
     assert 0.004 < worker.pace_s < 0.008
     assert worker.room in range(35, 80)
 
@@ -70,7 +70,7 @@ def test_what_a_worker_waited_for_work_is_no_part_of_its_pace(worker: Worker, mo
     for _ in range(40):
         clock += 5.0
         begun_mono, clock = clock, clock + 0.006
-        worker.set_pace(replace(lease(0), begun_mono=begun_mono))
+        worker.set_pace([replace(lease(0), begun_mono=begun_mono)])
     assert 0.004 < worker.pace_s < 0.008
 
 

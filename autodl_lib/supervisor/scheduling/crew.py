@@ -3,7 +3,7 @@
 Runs as: the supervisor.  Talks to: the kernel (/proc/stat).
 A worker whose files take milliseconds is `quick`. Where servers are far away it waits most of the time, and more of
 them bring more. Where the processors are what limits, each one more costs the others: smaller batches, and turns.
-Invariants: never less than one worker for each processor; without quick workers there is no limit.
+Invariants: never less than one worker for each processor, which is what small files begin with.
 How it fails: without /proc/stat there is no limit.
 """
 
@@ -19,9 +19,11 @@ from autodl_lib.contract.task import Uid
 LOOK_EVERY_S = 0.2
 NO_LIMIT = 1_000_000
 _BUSY = 0.03
-_IDLE = 0.07
-"""Of the processors' time, what is idle: below the one there are too many workers, above the other too few."""
+_IDLE = 0.12
+"""Of the processors' time, what is idle: below the one there are too many workers, above the other too few, if that is
+so twice running: it is not the start of some."""
 _SHRINK = 0.6
+_GROW = 0.5
 
 
 class QuickOrNot(Protocol):
@@ -82,13 +84,14 @@ class Crew:
         """`idle` says which part of the processors' time was idle since it was asked last."""
         self._idle = idle
         self._least = cores or len(os.sched_getaffinity(0))
-        self._limit = float(NO_LIMIT)
+        self._limit = float(self._least)
         self._looked_mono = 0.0
+        self._was_idle = False
 
     def limit(self, quick: int, now: float) -> int:
         """Return how many quick workers are to have work, now that `quick` ones have some; `now` is monotonic."""
         if not quick:
-            self._limit = float(NO_LIMIT)
+            self._limit = float(self._least)
         elif now >= self._looked_mono + LOOK_EVERY_S:
             is_recent = now < self._looked_mono + 5 * LOOK_EVERY_S
             self._looked_mono = now
@@ -101,9 +104,10 @@ class Crew:
         except (OSError, ValueError, IndexError):
             self._limit = float(NO_LIMIT)
             return
+        was_idle, self._was_idle = self._was_idle, is_recent and idle > _IDLE
         if not is_recent:
             return
         if idle < _BUSY:
             self._limit = max(float(self._least), min(self._limit, quick) * _SHRINK)
-        elif idle > _IDLE and self._limit < NO_LIMIT:
-            self._limit += 1
+        elif self._was_idle and was_idle and int(self._limit) <= quick:
+            self._limit += max(1.0, self._limit * _GROW)

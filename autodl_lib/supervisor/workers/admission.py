@@ -65,11 +65,15 @@ def admit(workers: Mapping[str, Worker], texts: list[str]) -> Admission:
             continue
         if worker.is_distrusted:
             continue
+        first = len(admitted)
         try:
             admitted.extend(_admit_each(worker, _reports_in(text, key)))
         except (AutodlError, ReportRefused) as error:
             worker.is_distrusted = True
             distrusted.append((worker, str(error)))
+        ended = [item.lease for item in admitted[first:] if item.report.type in _ENDS_WORK]
+        if ended:
+            worker.set_pace(ended)
     return Admission(reports=admitted, distrusted=distrusted, unknown=unknown)
 
 
@@ -96,8 +100,6 @@ def _admit_each(worker: Worker, documents: list[object]) -> Iterator[Admitted]:
             worker.move(WorkerState.BUSY if worker.leases else WorkerState.IDLE)
         if lease is None:
             continue
-        if report.type in _ENDS_WORK:
-            worker.set_pace(lease)
         yield Admitted(worker=worker, lease=lease, report=report)
 
 

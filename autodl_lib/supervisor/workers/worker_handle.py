@@ -15,7 +15,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -261,15 +261,16 @@ class Worker:
         """Count anew how often it was asked in vain: what it says was not read for a while."""
         self.unanswered = min(self.unanswered, 1)
 
-    def set_pace(self, lease: Lease) -> None:
-        """Take in that an assignment, which occupied the worker, has just come to its end.
+    def set_pace(self, leases: Sequence[Lease]) -> None:
+        """Take in that assignments, which occupied the worker, have just come to their end: all that are heard of now.
 
         The news of many come together: so what counts is how many ended in some time, not how far apart they are heard.
         """
         now = time.monotonic()
-        self._ends_since_mono += max(0.0, lease.begun_mono - self._last_end_mono)  # then it had nothing to do
+        begun_mono = min(lease.begun_mono for lease in leases)
+        self._ends_since_mono += max(0.0, begun_mono - self._last_end_mono)  # then it had nothing to do
         self._last_end_mono = now
-        self._ends_num += 1
+        self._ends_num += len(leases)
         elapsed_s = now - self._ends_since_mono
         is_first = not self._has_pace and self.pace_s == UNKNOWN_PACE_S
         if elapsed_s < _PACE_OF_S and not is_first:

@@ -61,10 +61,11 @@ class WarmSockets:
         if not self._inodes:
             return False
         for fd, _ in self._poll.poll(0):
-            if not self._is_same(fd):
-                self._forget(fd)
-            elif fd not in busy:
+            if fd in busy:
+                continue
+            if self._is_same(fd):
                 return True
+            self._forget(fd)
         return False
 
     def _take_in(self, fd: int) -> bool:

@@ -1,0 +1,304 @@
+"""Small files that are asked for side by side: as many as were granted, in order, none lost by what another does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from behaviour import BIG, GOOD
+from support.misbehaving_server import Case, MisbehavingServer
+from support.waiting import wait_until
+from worker_harness import WorkerHarness
+
+from autodl_lib.contract.worker_messages import (
+    Assign,
+    Failed,
+    Finished,
+    Grant,
+    Halt,
+    Halted,
+    Recall,
+    Retained,
+    Returned,
+    SetRate,
+    Started,
+    Yielded,
+)
+
+BODY = os.urandom(10_240)
+LARGE = os.urandom(600_000)
+HELD = Case(body=BODY, hold_after=5000)
+NEVER_LATE = {"autodl_lib.worker.small_file:GIVEN_S": 60.0}
+STAYS = {"autodl_lib.worker.backlog:RETURN_AFTER_S": 60.0}
+
+Files = list[Assign]
+
+
+@pytest.fixture
+def files(server: MisbehavingServer, folder: Path) -> Callable[..., Files]:
+    """Assign files that are there at once, so that four of those that follow are asked for together."""
+
+    def give(worker: WorkerHarness, *cases: Case, connections: int = 4) -> Files:
+        quick = [Case(body=BODY)] * 6
+        urls = [server.serve(f"/{number}", case) for number, case in enumerate((*quick, *cases))]
+        assigns = [worker.assignment(url, folder, connections=(connections,)) for url in urls]
+        worker.order(*assigns[: len(quick)])
+        for assign in assigns[: len(quick)]:
+            worker.await_end(assign.lease)
+        worker.order(*assigns[len(quick) :])
+        return assigns[len(quick) :]
+
+    return give
+
+
+def whole(worker: WorkerHarness, assign: Assign, body: bytes = BODY) -> bool:
+    """Tell whether a file has come as it is."""
+    finished = worker.finish(assign)
+    return isinstance(finished, Finished) and Path(finished.dest).read_bytes() == body
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_small_files_are_asked_for_over_as_many_connections_as_they_were_granted_and_no_more(
+    server: MisbehavingServer,
+    start_worker: Callable[..., WorkerHarness],
+    files: Callable[..., Files],
+    connections: int,
+) -> None:
+    worker = start_worker(constants=NEVER_LATE)
+    held = files(worker, *[HELD] * 7, connections=connections)
+    for _ in range(connections):
+        server.held.acquire()
+    assert server.most_answers == connections
+    server.release()
+    assert all(whole(worker, assign) for assign in held)
+    assert server.most_connections == server.most_answers == connections
+    assert len(server.requests) == 13
+
+
+def test_of_several_that_take_long_the_first_goes_on_and_the_others_go_back_without_harm(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker()
+    first, *others = files(worker, HELD, HELD, HELD)
+    worker.await_report(Started, first.lease)
+    assert [type(worker.await_end(other.lease)) for other in others] == [Returned, Returned]
+    server.release()
+    assert whole(worker, first)
+    assert all(whole(worker, other) for other in others)
+
+
+def test_one_that_takes_long_does_not_hold_up_those_that_come_at_once(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(constants=STAYS)
+    slow, *quick = files(worker, HELD, Case(body=BODY), Case(body=BODY))
+    assert all(whole(worker, assign) for assign in quick)
+    server.release()
+    assert whole(worker, slow)
+    assert len(server.requests) == 9
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_large_file_behind_others_waits_for_them_and_goes_on_with_what_it_has(
+    server: MisbehavingServer,
+    start_worker: Callable[..., WorkerHarness],
+    files: Callable[..., Files],
+    is_known: bool,
+) -> None:
+    worker = start_worker(constants={**NEVER_LATE, **STAYS})
+    first, large, small = files(worker, HELD, Case(body=LARGE, chunked=not is_known), HELD)
+    server.held.acquire()
+    server.held.acquire()
+    server.release()
+    assert whole(worker, first)
+    assert whole(worker, large, LARGE)
+    assert whole(worker, small)
+    assert len(server.requests) == 9
+
+
+def test_what_can_not_go_on_for_too_long_is_begun_anew_before_all_that_come_after_it(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(constants=STAYS)
+    first, large, last = files(worker, HELD, Case(body=LARGE), Case(body=BODY), connections=2)
+    server.held.acquire()
+    wait_until(lambda: len(server.requests) == 8 and server.answers_under_way() == 1, "the large one is set back")
+    server.release()
+    assert whole(worker, first)
+    assert whole(worker, large, LARGE)
+    assert whole(worker, last)
+    assert [seen.path for seen in server.requests[-2:]] == ["/7", "/8"]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_fails_among_them_fails_alone_and_is_asked_for_once(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files], place: int
+) -> None:
+    worker = start_worker(constants={**NEVER_LATE, **STAYS})
+    missing = Case(status="404 Not Found", body=b"not here")
+    cases = [missing, missing, missing, Case(body=BODY)]
+    cases.insert(place, HELD)
+    assigns = files(worker, *cases)
+    server.held.acquire()
+    server.release()
+    for assign, case in zip(assigns, cases, strict=True):
+        if case is missing:
+            end = worker.finish(assign)
+            assert isinstance(end, Failed)
+            assert end.http_status == 404
+        else:
+            assert whole(worker, assign)
+    assert len(server.requests) == 11
+
+
+@pytest.mark.parametrize("cut", [0, 5000])
+def test_what_breaks_off_behind_others_goes_on_from_where_it_was(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files], cut: int
+) -> None:
+    worker = start_worker(constants={**NEVER_LATE, **STAYS})
+    first, broken, last = files(worker, HELD, Case(body=BODY, cut_after=cut), HELD)
+    server.held.acquire()
+    server.held.acquire()
+    server.release()
+    assert isinstance(worker.finish(broken), Failed)
+    assert whole(worker, first)
+    assert whole(worker, last)
+
+
+def test_what_is_halted_among_them_leaves_nothing_and_the_others_go_on(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files], folder: Path
+) -> None:
+    worker = start_worker(constants=NEVER_LATE)
+    first, halted, last = files(worker, HELD, HELD, HELD)
+    for _ in range(3):
+        server.held.acquire()
+    worker.order(Halt(lease=halted.lease, discard=True))
+    assert isinstance(worker.await_end(halted.lease), Halted)
+    server.release()
+    assert whole(worker, first)
+    assert whole(worker, last)
+    assert len(list(folder.iterdir())) == 8
+
+
+def test_those_that_are_asked_for_are_retained_and_those_that_wait_go_back(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(constants=NEVER_LATE)
+    held = files(worker, *[HELD] * 6)
+    for _ in range(4):
+        server.held.acquire()
+    worker.order(Recall(leases=tuple(assign.lease for assign in held)))
+    for assign in held[:4]:
+        worker.await_report(Retained, assign.lease)
+    assert [type(worker.await_end(assign.lease)) for assign in held[4:]] == [Returned, Returned]
+    server.release()
+    assert all(whole(worker, assign) for assign in held)
+
+
+def test_one_that_is_set_back_may_be_recalled(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    """Some of them may use one connection only, from now on; the older ones are still under way."""
+    worker = start_worker(constants=NEVER_LATE)
+    first, other = files(worker, HELD, HELD)
+    server.held.acquire()
+    server.held.acquire()
+    worker.order(Grant(lease=other.lease, connections=(1,)))
+    worker.await_report(Yielded, other.lease)
+    worker.order(Recall(leases=(first.lease, other.lease)))
+    assert isinstance(worker.await_end(other.lease), Returned)
+    worker.await_report(Retained, first.lease)
+    server.release()
+    assert whole(worker, first)
+
+
+def test_whatever_takes_long_is_older_than_all_that_go_back_for_it(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(constants=NEVER_LATE)
+    first, large = files(worker, HELD, Case(body=LARGE, hold_after=300))
+    server.held.acquire()
+    server.held.acquire()
+    worker.order(SetRate(lease=first.lease, limit_rate_bps=10_000_000))
+    worker.await_report(Started, first.lease)
+    worker.order(Grant(lease=first.lease, connections=(1,)))
+    assert isinstance(worker.await_end(large.lease), Returned)
+    server.release()
+    assert isinstance(worker.await_end(first.lease), Finished)
+
+
+def test_fewer_connections_are_used_as_soon_as_that_was_said(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(constants=NEVER_LATE)
+    held = files(worker, *[HELD] * 4)
+    for _ in range(4):
+        server.held.acquire()
+    worker.order(*(Grant(lease=assign.lease, connections=(2,)) for assign in held))
+    for assign in held:
+        worker.await_report(Yielded, assign.lease)
+    assert server.answers_under_way() == 2
+    server.release()
+    assert all(whole(worker, assign) for assign in held)
+    assert [len([seen for seen in server.requests if seen.path == f"/{number}"]) for number in (6, 7)] == [1, 1]
+
+
+def test_a_session_beside_small_files_has_what_they_leave_of_its_connections(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    """And all of them as soon as those have come."""
+    worker = start_worker(connections=4, constants={**NEVER_LATE, **STAYS})
+    first, *small = files(worker, replace(GOOD, body=BIG * 4, rate_bps=512 * 1024), HELD, HELD)
+    server.held.acquire()
+    server.held.acquire()
+    wait_until(lambda: server.answers_under_way() == 4, "the session has two connections")
+    server.release()
+    assert all(whole(worker, assign) for assign in small)
+    wait_until(lambda: server.answers_under_way() == 4, "the session has four connections")
+    assert whole(worker, first, BIG * 4)
+    assert server.most_answers == 4
+
+
+def test_a_session_is_done_beside_small_files_within_what_was_granted(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(connections=4, constants={**NEVER_LATE, **STAYS})
+    first, *small = files(worker, GOOD, HELD, HELD)
+    server.held.acquire()
+    server.held.acquire()
+    assert whole(worker, first, BIG)
+    assert server.most_answers == 4
+    server.release()
+    assert all(whole(worker, assign) for assign in small)
+
+
+def test_a_grant_to_a_session_sets_back_the_small_files_beside_it(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(constants={**NEVER_LATE, **STAYS})
+    first, small = files(worker, Case(body=LARGE, hold_after=100_000), HELD, connections=2)
+    server.held.acquire()
+    server.held.acquire()
+    worker.await_report(Started, first.lease)
+    worker.order(Grant(lease=first.lease, connections=(1,)))
+    worker.await_report(Yielded, first.lease)
+    assert server.answers_under_way() == 1
+    server.release()
+    assert whole(worker, first, LARGE)
+    assert whole(worker, small)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_rate_that_is_set_for_one_of_them_loses_no_byte_of_any(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files], place: int
+) -> None:
+    worker = start_worker(constants={**NEVER_LATE, **STAYS})
+    held = files(worker, HELD, HELD)
+    server.held.acquire()
+    server.held.acquire()
+    worker.order(SetRate(lease=held[place].lease, limit_rate_bps=10_000_000))
+    server.release()
+    assert all(whole(worker, assign) for assign in held)
