@@ -123,9 +123,10 @@ def test_what_can_not_go_on_for_too_long_is_begun_anew_before_all_that_come_afte
     server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
 ) -> None:
     worker = start_worker(constants=STAYS)
-    first, large, last = files(worker, HELD, Case(body=LARGE), Case(body=BODY), connections=2)
+    first, large, last = files(worker, HELD, Case(body=LARGE, hold_after=300), Case(body=BODY), connections=2)
     server.held.acquire()
-    wait_until(lambda: len(server.requests) == 8 and server.answers_under_way() == 1, "the large one is set back")
+    server.held.acquire()
+    wait_until(lambda: server.answers_under_way() == 1, "the large one is set back")
     server.release()
     assert whole(worker, first)
     assert whole(worker, large, LARGE)
