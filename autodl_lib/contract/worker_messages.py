@@ -59,8 +59,9 @@ class Configure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assign:
-    """Download one task; several may wait in the worker, which does them in order, one at a time.
+    """Download one task; several may wait in the worker, which does them in order.
 
+    One at a time, but small files of one host side by side, over no more connections than each of them may use.
     `tag` names the task for all time (database and number): a part file belongs to the task whose tag its
     control file carries. `name`, `part` and `identity` are what an earlier attempt reported; with
     `identity`, that attempt had a complete, synced part file and leave to publish it as `name`, so the

@@ -343,6 +343,8 @@ class Operations(RuleBasedStateMachine):
         """Return what an answer should say of a task."""
         hidden = task.owner != who or task.state is TaskState.FINISHED
         url = task.url.replace(f"{task.owner}:hunter-{task.owner}@", "***@") if hidden else task.url
+        if task.owner != who:
+            url = url.partition("?")[0] + "?***"
         return task.id, self.stage.users[task.owner].name, task.state.value, task.priority, url
 
     def is_explained(self, task: ModelTask, reason: str) -> bool:

@@ -1,7 +1,8 @@
 """Who uses how many connections to which host, over all tasks of all users, and who must give some up.
 
 Runs as: the supervisor.  Talks to: nobody; no I/O. The pool tells it of leases and sends the grants that it returns.
-A worker transfers one file at a time, so it occupies on a host the most that any of its leases there may use,
+A worker transfers one file at a time, or several small ones that together use no more connections than each of them
+may (worker/flight.py), so it occupies on a host the most that any of its leases there may use,
 and at least one while it has a lease whose URL is there (a mirror can do without).
 A user with a limit of connections is a host here too, by `user_key`, on which each of their workers is as well.
 Invariants: what is occupied falls only when a worker has answered a lower grant (`yielded`) or a lease has

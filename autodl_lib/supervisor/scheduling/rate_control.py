@@ -1,7 +1,7 @@
 """What each running transfer may take now, as limits, transfers and their speeds change.
 
 Runs as: the supervisor.  Talks to: nobody; no I/O. The pool tells it of leases and sends the rates that it returns.
-A worker transfers one file at a time, so a rate is a worker's; the tasks that it has ahead carry the same.
+A worker under a rate transfers one file at a time, so a rate is a worker's; the tasks that it has ahead carry the same.
 Invariants: what workers were told adds up to no more than the limits, but for changes of up to 5%, which
 are not worth an order.
 """
