@@ -62,7 +62,7 @@ def to_json(value: Any) -> Any:
             for name in field_names(typing.cast(Any, type(value)))
         }
     if isinstance(value, (tuple, list)):
-        return [to_json(item) for item in value]
+        return [item if type(item) in _PLAIN else to_json(item) for item in value]
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     raise TypeError(f"no JSON for {type(value)}")

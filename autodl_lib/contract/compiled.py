@@ -45,7 +45,7 @@ def compile_encode(cls: Any, to_json: Callable[[Any], Any]) -> Encode:
     always, lines = ['"type": kind'], []
     for number, field in enumerate(dataclasses.fields(cls)):
         item = f"message.{field.name}"
-        item = item if _is_plain(hints[field.name]) else f"to_json({item})"
+        item = _written(item, hints[field.name])
         if field.default is _MISSING:
             always.append(f'"{field.name}": {item}')
             continue
@@ -117,6 +117,16 @@ def _taken(hint: Any, bounds: Param, members_name: str, members: dict[str, Any])
     if typing.get_origin(hint) is tuple and bounds.min_items == 0:
         return "type(v) is list and not v", "()"
     return "", ""
+
+
+def _written(item: str, hint: Any) -> str:
+    """Return the code that turns a value into what JSON writes."""
+    if _is_plain(hint):
+        return item
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and _is_plain(arguments[0]):
+        return f"list({item}) if type({item}) is tuple else to_json({item})"
+    return f"None if {item} is None else to_json({item})" if type(None) in arguments else f"to_json({item})"
 
 
 def _is_plain(hint: Any) -> bool:

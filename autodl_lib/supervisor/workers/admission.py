@@ -90,9 +90,10 @@ def _reports_in(text: str, key: str) -> list[object]:
 def _admit_each(worker: Worker, documents: list[object]) -> Iterator[Admitted]:
     for document in documents:
         report = decode_message(_REPORT_KINDS, document)
-        if isinstance(report, Finished) and report.sha256 is not None and not _SHA256.fullmatch(report.sha256):
-            raise ReportRefused("a SHA-256 that is none")
-        if isinstance(report, Started | Ready) and not all(map(_is_plain, (report.name, report.part))):
+        if isinstance(report, Finished):
+            if report.sha256 is not None and not _SHA256.fullmatch(report.sha256):
+                raise ReportRefused("a SHA-256 that is none")
+        elif isinstance(report, (Ready, Started)) and not (_is_plain(report.name) and _is_plain(report.part)):
             raise ReportRefused("a file name that is none")
         lease = worker.admit(report)
         if isinstance(report, Bound):

@@ -30,10 +30,29 @@ def obeyed(section: TransferSection) -> TransferSettings:
     )
 
 
+class _Words:
+    """Random words, each of them given out once: the kernel is asked for many at a time."""
+
+    def __init__(self) -> None:
+        self._left: list[str] = []
+
+    def next(self) -> str:
+        """Return another one, of _WORD_BYTES bytes in hexadecimal."""
+        if not self._left:
+            digits = secrets.token_hex(_WORD_BYTES * _WORDS_AT_ONCE)
+            self._left = [digits[at : at + 2 * _WORD_BYTES] for at in range(0, len(digits), 2 * _WORD_BYTES)]
+        return self._left.pop()
+
+
+_WORD_BYTES = 8
+_WORDS_AT_ONCE = 256
+_words = _Words()
+
+
 def lease_of(spec: TaskSpec, settings: TransferSection, folder: str) -> Lease:
     """Return the lease of a download for a worker of `folder`."""
     return Lease(
-        id=secrets.token_hex(8),
+        id=_words.next(),
         task_id=spec.id,
         uid=spec.uid,
         folder=folder,
@@ -84,7 +103,7 @@ def _host_of(mirror: str) -> str:
 def removal(leftover: Leftover, database_tag: str, folder: str) -> tuple[Lease, Discard]:
     """Return the lease and the order of removing a part file that a settled task left."""
     lease = Lease(
-        id=secrets.token_hex(8),
+        id=_words.next(),
         task_id=leftover.id,
         uid=leftover.uid,
         folder=folder,

@@ -183,8 +183,9 @@ class Worker:
 
         Raises: ReportRefused.
         """
-        if report.type not in WORKER_PERMITS[self.state]:
-            raise ReportRefused(f"{report.type} from a worker that is {self.state}")
+        kind = report.type
+        if kind not in WORKER_PERMITS[self.state]:
+            raise ReportRefused(f"{kind} from a worker that is {self.state}")
         if isinstance(report, Bound):
             if not secrets.compare_digest(report.lease.encode(), self.key.encode()):
                 raise ReportRefused("bound with a wrong key")
@@ -198,20 +199,20 @@ class Worker:
             return None
         lease = self.leases.get(report.lease)
         if lease is None:
-            raise ReportRefused(f"{report.type} without a lease")
-        phase = LEASE_PERMITS[lease.phase].get(report.type)
-        self._charge(report, lease)
+            raise ReportRefused(f"{kind} without a lease")
+        phase = LEASE_PERMITS[lease.phase].get(kind)
+        self._charge(kind, lease)
         if phase is None:
-            raise ReportRefused(f"{report.type} for an assignment that is {lease.phase}")
-        if report.type == "finished" and lease.phase is LeasePhase.ASSIGNED and lease.identity is None:
+            raise ReportRefused(f"{kind} for an assignment that is {lease.phase}")
+        if kind == "finished" and lease.phase is LeasePhase.ASSIGNED and lease.identity is None:
             raise ReportRefused("finished without having been ready")
-        if report.type == "current" and not lease.may_be_current:
+        if kind == "current" and not lease.may_be_current:
             raise ReportRefused("current, though what is newer was not asked for")
-        if report.type == "halted" and not lease.halting and not self.retiring:
+        if kind == "halted" and not lease.halting and not self.retiring:
             raise ReportRefused("halted without an order to")
-        if report.type == "retained":
+        if kind == "retained":
             _take_answer(lease)
-        elif report.type == "returned":
+        elif kind == "returned":
             if lease.recalled is None:
                 self._take_back(lease)
         elif phase is LeasePhase.ENDED:
@@ -219,7 +220,7 @@ class Worker:
         lease.phase = phase
         if phase is LeasePhase.STARTED:
             self._visible = lease
-        if report.type == "halted":
+        if kind == "halted":
             self._turn_mono = -math.inf  # it was stopped, not short
         return lease
 
@@ -236,9 +237,9 @@ class Worker:
             self.is_useless = True
         self.pace_s = UNKNOWN_PACE_S
 
-    def _charge(self, report: Report, lease: Lease) -> None:
+    def _charge(self, kind: str, lease: Lease) -> None:
         """Bound what a worker says: some reports an assignment, and progress by the second."""
-        if report.type != "progress":
+        if kind != "progress":
             lease.reports += 1
             if lease.reports > MAX_REPORTS_PER_LEASE + lease.grants:
                 raise ReportRefused(f"more than {MAX_REPORTS_PER_LEASE} reports for one assignment")
