@@ -113,17 +113,18 @@ class Backlog:
             self._settle_current()
             if self._waiting and self._current is not None and now - self._current.begun_mono > RETURN_AFTER_S:
                 self._return_waiting()
-        if self._flight:
+        if self._flight.files:
             self._tick_flight(now)
         started = False
         while self._waiting and self._may_begin(self._waiting[0]):
             assign = self._waiting.popleft()
             self._set_umask(_umask_of(assign))  # only those that are begun make files and folders
-            if may_come_at_once(assign):
+            if self._flight.files or may_come_at_once(assign):
                 small = SmallFile(assign, self._facilities, self)
                 self._flight.add(small)
                 small.begin()
-                self._settle_flight()
+                if small.phase is not Phase.TRANSFERRING:
+                    self._settle_flight()
             else:
                 self._current = self._session_of(assign)
                 self._current.begin()
@@ -135,23 +136,24 @@ class Backlog:
 
     def _may_begin(self, assign: Assign) -> bool:
         """Tell whether the next assignment can be begun now: alone, or as one of several small files."""
-        if self._current is not None or len(self._awaiting) + len(self._flight) >= self._most_awaiting:
+        flight = self._flight
+        if self._current is not None or len(self._awaiting) + len(flight.files) >= self._most_awaiting:
             return False
-        if not self._flight:
+        if not flight.files:
             return True
-        return may_come_at_once(assign) and _umask_of(assign) == self._umask and self._flight.has_room_for(assign)
+        return may_come_at_once(assign) and flight.has_room_for(assign) and _umask_of(assign) == self._umask
 
     def _tick_flight(self, now: float) -> None:
         self._settle_flight()
         if self._flight.wants_session() or now >= self._flight.wake_mono():
-            for small in self._flight:  # where a session ends at once, the next one may have one
+            for small in tuple(self._flight.files):  # where a session ends at once, the next one may have one
                 small.tick(now)
             self._settle_flight()
             self._settle_current()
 
     def deadline_mono(self) -> float:
         """Return when `step` has something to do by time alone."""
-        due = self._flight.wake_mono() if self._flight else _NEVER
+        due = self._flight.wake_mono() if self._flight.files else _NEVER
         if self._current is None:
             return due
         if self._waiting:
@@ -160,11 +162,11 @@ class Backlog:
 
     def is_resting(self) -> bool:
         """Tell whether nothing more happens until an order comes."""
-        return not self._flight and (self._current is None or self._current.phase is Phase.READY)
+        return not self._flight.files and (self._current is None or self._current.phase is Phase.READY)
 
     def is_empty(self) -> bool:
         """Tell whether every assignment has ended."""
-        return not (self._waiting or self._flight or self._current or self._awaiting or self._published)
+        return not (self._waiting or self._flight.files or self._current or self._awaiting or self._published)
 
     def retire(self) -> None:
         """Halt everything, keeping part files."""
@@ -268,7 +270,7 @@ class Backlog:
     def _grant(self, begun: Begun, connections: tuple[int, ...]) -> None:
         if begun is self._current:
             self._flight.narrow(max(0, connections[0] - 1))
-            self._granted = connections if self._flight else None
+            self._granted = connections if self._flight.files else None
             connections = _left_of(connections, self._flight.asking_num())
         begun.grant(connections)
         self._flight.narrow(MOST_AWAITING)
@@ -331,7 +333,7 @@ class Backlog:
         """Go on with a session in the place of the small file that was begun."""
         self._flight.give_up(file)
         self._current = session
-        if self._flight:
+        if self._flight.files:
             self._granted = session.assign.connections
             session.grant(_left_of(self._granted, self._flight.asking_num()))
 
@@ -341,14 +343,15 @@ class Backlog:
 
     def _settle_flight(self) -> None:
         """Put every small file where its phase belongs; what is set back goes before all that wait."""
-        if not self._flight:
+        if not self._flight.files:
             return
         landed, again = self._flight.land()
         for small in landed:
             if small.phase is not Phase.ENDED:
                 self._awaiting[small.assign.lease] = small
-        self._waiting.extendleft(reversed(again))
-        if not self._flight and self._granted is not None:
+        if again:
+            self._waiting.extendleft(reversed(again))
+        if not self._flight.files and self._granted is not None:
             granted, self._granted = self._granted, None
             if self._current is not None:
                 self._current.grant(granted)
@@ -379,7 +382,7 @@ class Backlog:
 
     def _begun(self) -> list[Begun]:
         current = [self._current] if self._current is not None else []
-        return [*current, *self._flight, *self._awaiting.values()]
+        return [*current, *self._flight.files, *self._awaiting.values()]
 
 
 def _with_order(assign: Assign, order: SetRate | Grant) -> Assign:

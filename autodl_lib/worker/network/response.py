@@ -262,7 +262,7 @@ def _version(head: ResponseHead, size: int | None) -> RemoteVersion:
     coding = head.fields.get("content-encoding", "").lower()
     if coding == "identity":
         coding = ""
-    if len(coding) > _MAX_CODING_LENGTH or not _is_plain(coding):
+    if coding and (len(coding) > _MAX_CODING_LENGTH or not _is_plain(coding)):
         return RemoteVersion(size=size, etag=None, last_modified=None)  # nobody can tell two of those apart
     return RemoteVersion(size=size, etag=etag, last_modified=last_modified, coding=coding)
 

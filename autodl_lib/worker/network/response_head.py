@@ -14,6 +14,7 @@ from functools import lru_cache
 _MAX_HEAD_BYTES = 512 * 1024
 _MAX_REASON_LENGTH = 100
 _LONGEST_STATUS_LINE = 1024
+_LONGEST_REMEMBERED = 128
 _LONGEST_LENGTH = 18
 """Digits of a length in bytes that fits into what programs count with."""
 _USED = {
@@ -103,6 +104,9 @@ class HeadReader:
     def _catch_up(self) -> None:
         fresh, self._fresh = self._fresh, []
         self._parsed = None
+        if fresh and not self._lines and _is_one_answer(fresh):
+            self._lines = fresh
+            return
         seen_bytes = self.size_bytes - sum(map(len, fresh))
         for line in fresh:
             if line.startswith(b"HTTP/"):
@@ -123,6 +127,13 @@ class HeadReader:
             self._locations.append(left.fields["location"])
 
 
+def _is_one_answer(lines: list[bytes]) -> bool:
+    """Tell whether lines are of one head alone, and of no redirect."""
+    first = lines[0]
+    is_redirect = first.partition(b" ")[2].startswith(b"3")
+    return first.startswith(b"HTTP/") and not is_redirect and b"\nHTTP/" not in b"".join(lines)
+
+
 def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
     if not lines or not lines[0].startswith(b"HTTP/"):
         return ResponseHead(locations=locations)
@@ -130,13 +141,12 @@ def _parse_head(lines: list[bytes], locations: list[str]) -> ResponseHead:
     contradiction = ""
     fields: dict[str, str] = {}
     for line in lines:
-        name, _, value = line.partition(b":")
-        known = _known_name(name)
-        if known is not None:
-            decoded = _decode_value(value.strip())
-            if known == "content-length" and fields.get(known, decoded) != decoded:
+        found = _known_field(line) if len(line) <= _LONGEST_REMEMBERED else _field(line)
+        if found is not None:
+            known, value = found
+            if known == "content-length" and fields.get(known, value) != value:
                 contradiction = "it has two lengths"
-            fields[known] = decoded
+            fields[known] = value
     if len(fields.get("content-length", "")) > _LONGEST_LENGTH and not _is_transfer_coded(fields):
         contradiction = "its length is that of no file"
     is_whole = b"\r\n" in lines or b"\n" in lines
@@ -152,10 +162,15 @@ def _status(line: bytes) -> tuple[int, str]:
     return int(words[1]) if is_code else 0, reason
 
 
-@lru_cache(maxsize=256)
-def _known_name(name: bytes) -> str | None:
-    """Return a field's name as _USED has it, None for one that nobody here uses."""
-    return _USED.get(name.strip().lower())
+def _field(line: bytes) -> tuple[str, str] | None:
+    """Return a field's name as _USED has it, and its value; None for one that nobody here uses."""
+    name, _, value = line.partition(b":")
+    known = _USED.get(name.strip().lower())
+    return None if known is None else (known, _decode_value(value.strip()))
+
+
+_known_field = lru_cache(maxsize=512)(_field)
+"""The same, remembered: most lines of a server are those of its answer before."""
 
 
 def _decode_value(value: bytes) -> str:
