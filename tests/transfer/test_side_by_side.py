@@ -13,6 +13,7 @@ from support.misbehaving_server import Case, MisbehavingServer
 from support.waiting import wait_until
 from worker_harness import WorkerHarness
 
+from autodl_lib.contract.transfer_options import TransferOptions
 from autodl_lib.contract.worker_messages import (
     Assign,
     Failed,
@@ -76,6 +77,43 @@ def test_small_files_are_asked_for_over_as_many_connections_as_they_were_granted
     assert all(whole(worker, assign) for assign in held)
     assert server.most_connections == server.most_answers == connections
     assert len(server.requests) == 13
+
+
+def test_files_of_two_servers_are_asked_for_one_server_after_the_other(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files], folder: Path
+) -> None:
+    """What was granted is for the host of each."""
+    worker = start_worker(constants=NEVER_LATE)
+    with MisbehavingServer() as other:
+        elsewhere = worker.assignment(other.serve("/elsewhere", Case(body=BODY)), folder, connections=(4,))
+        held = files(worker, HELD, HELD)
+        worker.order(elsewhere)
+        server.held.acquire()
+        server.held.acquire()
+        assert not other.requests
+        server.release()
+        assert all(whole(worker, assign) for assign in [*held, elsewhere])
+
+
+def test_each_file_has_the_permissions_of_its_own_task(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], folder: Path
+) -> None:
+    worker = start_worker(constants={**NEVER_LATE, **STAYS})
+    umasks = [0o022, 0o022, 0o022, 0o077, 0o077, 0o022] * 4
+    assigns = [
+        worker.assignment(
+            server.serve(f"/{number}", Case(body=BODY)),
+            folder,
+            connections=(4,),
+            options=TransferOptions(umask=umask),
+        )
+        for number, umask in enumerate(umasks)
+    ]
+    worker.order(*assigns)
+    assert all(whole(worker, assign) for assign in assigns)
+    assert [0o666 & ~((folder / f"{number}").stat().st_mode) & 0o777 for number in range(len(umasks))] == [
+        0o666 & umask for umask in umasks
+    ]
 
 
 def test_of_several_that_take_long_the_first_goes_on_and_the_others_go_back_without_harm(
@@ -144,6 +182,8 @@ def test_what_fails_among_them_fails_alone_and_is_asked_for_once(
     cases.insert(place, HELD)
     assigns = files(worker, *cases)
     server.held.acquire()
+    if place == 0:
+        wait_until(lambda: len(server.requests) == 10 and server.answers_under_way() == 1, "three have failed")
     server.release()
     for assign, case in zip(assigns, cases, strict=True):
         if case is missing:

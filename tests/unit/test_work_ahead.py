@@ -64,6 +64,25 @@ def test_the_pace_of_a_worker_is_that_of_its_work_though_the_news_come_in_lots(
     assert worker.room in range(35, 80)
 
 
+def test_the_first_news_of_many_files_count_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come late and together: one of them alone would make the worker a slow one, and others would be started."""
+    clock = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+
+    async def make() -> Worker:
+        reader, writer = Pipe(duplex=False)
+        reader.close()
+        return Worker("0" * 16, lease(0), NoProcess(), writer, -1)  # type: ignore[arg-type]
+
+    worker = asyncio.run(make())
+    worker.move(WorkerState.BOUND)
+    worker._last_end_mono = worker._ends_since_mono = clock
+    begun_mono, clock = clock, clock + 0.08
+    worker.set_pace([replace(lease(number), begun_mono=begun_mono) for number in range(40)])
+    assert worker.is_quick
+    worker._orders.close()
+
+
 def test_what_a_worker_waited_for_work_is_no_part_of_its_pace(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: clock)

@@ -70,6 +70,10 @@ class Leases:
         """Return the tasks that workers have."""
         return set(self._held)
 
+    def held_num(self) -> int:
+        """Return how many tasks workers have."""
+        return len(self._held)
+
     def transferring(self) -> list[TaskId]:
         """Return the tasks whose bytes are flowing: their figures move."""
         return [task_id for task_id, (_, lease) in self._held.items() if lease.phase is LeasePhase.STARTED]

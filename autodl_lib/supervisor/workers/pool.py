@@ -72,7 +72,7 @@ class Pool:
         self.roster = Roster(self.allotments.hosts.hosts_of)
         self._reception = Reception(self, listener)
         self._deadlines = Deadlines(self.allotments.hosts.is_awaited, self._reception.is_held_up)
-        self._link = QueueLink(self._starter, self._reception.take, self._queue_restarted)
+        self._link = QueueLink(self._starter, self._reception.take, self._queue_restarted, self.leases.held_num)
         self._watch = Watch(self._look_after, lambda: self.worker_settings.answer_timeout_s / ASKED_IN_VAIN)
         self.configure(settings)
 

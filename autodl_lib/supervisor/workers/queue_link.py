@@ -31,8 +31,10 @@ _DRAIN_EVERY_S = 0.005
 _DRAIN_FLOOD_EVERY_S = 0.04
 _FLOOD_REPORTS = 4
 _FLOOD_GROWTH = 1.5
+_PAUSE_A_LEASE_S = 0.0001
 """What comes in a flood is taken together: the longer it lasts, the more of it. A flood is where a worker says several
-things at a time, so it has more to do meanwhile. The first text after a quiet moment is taken at once."""
+things at a time, so it has more to do meanwhile: the fewer assignments there are, the sooner that is over, and what is
+said at the end is waited for. The first text after a quiet moment is taken at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +47,16 @@ class QueueLink:
         starter: Starter,
         on_texts: Callable[[list[str]], Awaitable[None]],
         on_restart: Callable[[], None],
+        leases_num: Callable[[], int],
     ) -> None:
-        """`on_texts` takes what was drained and returns when it is on disk; `on_restart` hears of a death."""
+        """`on_texts` takes what was drained and returns when it is on disk; `on_restart` hears of a death.
+
+        `leases_num` says how many assignments workers have; it is asked on a thread.
+        """
         self._starter = starter
         self._on_texts = on_texts
         self._on_restart = on_restart
+        self._leases_num = leases_num
         self._loop = asyncio.get_running_loop()
         self._putter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="report-put")
         self._client: QueueClient | None = None
@@ -154,6 +161,7 @@ class QueueLink:
         try:
             drained_mono, pause_s = 0.0, _DRAIN_EVERY_S
             while client is self._client:
+                pause_s = min(pause_s, max(_DRAIN_EVERY_S, self._leases_num() * _PAUSE_A_LEASE_S))
                 time.sleep(max(0.0, drained_mono + pause_s - time.monotonic()))
                 texts = client.drain()
                 drained_mono = time.monotonic()
