@@ -13,6 +13,7 @@ from support.misbehaving_server import Case, MisbehavingServer
 from support.waiting import wait_until
 from worker_harness import WorkerHarness
 
+from autodl_lib.contract.failures import FailureCode
 from autodl_lib.contract.transfer_options import TransferOptions
 from autodl_lib.contract.worker_messages import (
     Assign,
@@ -173,11 +174,16 @@ def test_what_can_not_go_on_for_too_long_is_begun_anew_before_all_that_come_afte
 
 
 @pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("body", [b"", b"not here"])
 def test_what_fails_among_them_fails_alone_and_is_asked_for_once(
-    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files], place: int
+    server: MisbehavingServer,
+    start_worker: Callable[..., WorkerHarness],
+    files: Callable[..., Files],
+    place: int,
+    body: bytes,
 ) -> None:
     worker = start_worker(constants={**NEVER_LATE, **STAYS})
-    missing = Case(status="404 Not Found", body=b"not here")
+    missing = Case(status="404 Not Found", body=body)
     cases = [missing, missing, missing, Case(body=BODY)]
     cases.insert(place, HELD)
     assigns = files(worker, *cases)
@@ -196,7 +202,7 @@ def test_what_fails_among_them_fails_alone_and_is_asked_for_once(
 
 
 @pytest.mark.parametrize("cut", [0, 5000])
-def test_what_breaks_off_behind_others_goes_on_from_where_it_was(
+def test_what_breaks_off_behind_others_says_so(
     server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files], cut: int
 ) -> None:
     worker = start_worker(constants={**NEVER_LATE, **STAYS})
@@ -204,7 +210,9 @@ def test_what_breaks_off_behind_others_goes_on_from_where_it_was(
     server.held.acquire()
     server.held.acquire()
     server.release()
-    assert isinstance(worker.finish(broken), Failed)
+    failed = worker.finish(broken)
+    assert isinstance(failed, Failed)
+    assert failed.code is FailureCode.TRUNCATED
     assert whole(worker, first)
     assert whole(worker, last)
 
