@@ -2,7 +2,8 @@
 
 Runs as: the task's owner.  Talks to: nobody but its small files.
 Who waits for one answer after the other is woken for each file, and so is the server; what was asked for together comes
-together. How many that are is found out: one more after each that came at once, one alone after any that did not.
+together. How many that are is found out: one more after each that came within QUICK_S, one alone after any that did not
+come at once. Servers that are far away have many workers instead, and their connections take long to make.
 Invariants: never more are asked for than any of them was granted connections, all of one origin, oldest first; a
 session takes the place of the oldest alone, so whatever has one is older than all that wait. What is set back meanwhile
 waits until no other is under way.
@@ -10,11 +11,14 @@ waits until no other is under way.
 
 from __future__ import annotations
 
+import time
+
 from autodl_lib.contract.worker_messages import Assign
 from autodl_lib.worker.phase import Phase
 from autodl_lib.worker.small_file import SmallFile
 
 MOST_AT_ONCE = 8
+QUICK_S = 0.02
 _LONGEST_SCHEME = len("https://")
 
 
@@ -90,7 +94,8 @@ class Flight:
             (left if phase is Phase.TRANSFERRING or phase is Phase.WAITING else landed).append(file)
         if landed:
             self.files = left
-            self._width = min(MOST_AT_ONCE, self._width + len(landed))
+            late_mono = time.monotonic() - QUICK_S
+            self._width = min(MOST_AT_ONCE, self._width + sum(file.begun_mono > late_mono for file in landed))
         again: list[Assign] = []
         if left and not is_asking:
             again = [file.assign for file in left]

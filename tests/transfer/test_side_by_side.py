@@ -33,8 +33,9 @@ from autodl_lib.contract.worker_messages import (
 BODY = os.urandom(10_240)
 LARGE = os.urandom(600_000)
 HELD = Case(body=BODY, hold_after=5000)
-NEVER_LATE = {"autodl_lib.worker.small_file:GIVEN_S": 60.0}
-STAYS = {"autodl_lib.worker.backlog:RETURN_AFTER_S": 60.0}
+WIDENS = {"autodl_lib.worker.flight:QUICK_S": 60.0}
+NEVER_LATE = {**WIDENS, "autodl_lib.worker.small_file:GIVEN_S": 60.0}
+STAYS = {**WIDENS, "autodl_lib.worker.backlog:RETURN_AFTER_S": 60.0}
 
 Files = list[Assign]
 
@@ -80,6 +81,18 @@ def test_small_files_are_asked_for_over_as_many_connections_as_they_were_granted
     assert len(server.requests) == 13
 
 
+def test_those_of_a_server_that_is_far_away_are_asked_for_one_after_the_other(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    """Of these, more workers have some; a connection more would be a slow answer each time."""
+    worker = start_worker(constants={**NEVER_LATE, "autodl_lib.worker.flight:QUICK_S": 0.0})
+    held = files(worker, HELD, HELD)
+    server.held.acquire()
+    server.release()
+    assert all(whole(worker, assign) for assign in held)
+    assert server.most_answers == 1
+
+
 def test_files_of_two_servers_are_asked_for_one_server_after_the_other(
     server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files], folder: Path
 ) -> None:
@@ -120,7 +133,7 @@ def test_each_file_has_the_permissions_of_its_own_task(
 def test_of_several_that_take_long_the_first_goes_on_and_the_others_go_back_without_harm(
     server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
 ) -> None:
-    worker = start_worker()
+    worker = start_worker(constants=WIDENS)
     first, *others = files(worker, HELD, HELD, HELD)
     worker.await_report(Started, first.lease)
     assert [type(worker.await_end(other.lease)) for other in others] == [Returned, Returned]
