@@ -171,8 +171,10 @@ class Backlog:
     def retire(self) -> None:
         """Halt everything, keeping part files."""
         self.is_retiring = True
-        for begun in self._begun():
+        halted = self._begun()
+        for begun in halted:  # all of them before any is settled: what is set back would be begun anew
             begun.halt(discard=False)
+        for begun in halted:
             self._settle(begun)
         while self._waiting:
             self._session_of(self._waiting.popleft()).halt(discard=False)

@@ -37,7 +37,7 @@ class Flight:
         if number > self._width or number > assign.connections[0] or _origin_of(assign.url) != self._origin:
             return False
         for file in self.files:
-            if file.phase is not Phase.TRANSFERRING or number > file.assign.connections[0]:
+            if not file.is_asking or file.wants_session or number > file.assign.connections[0]:
                 return False
         return True
 
@@ -67,11 +67,11 @@ class Flight:
 
     def asking_num(self) -> int:
         """Return how many connections are in use."""
-        return sum(1 for file in self.files if file.phase is Phase.TRANSFERRING)
+        return sum(1 for file in self.files if file.is_asking)
 
     def narrow(self, most: int) -> None:
         """Set back the newest where more than `most` ask, or more than one of them may use connections."""
-        asking = [file for file in self.files if file.phase is Phase.TRANSFERRING]
+        asking = [file for file in self.files if file.is_asking]
         while asking and len(asking) > min(most, *(file.assign.connections[0] for file in asking)):
             asking.pop().set_back()
 
@@ -95,7 +95,8 @@ class Flight:
         if landed:
             self.files = left
             late_mono = time.monotonic() - QUICK_S
-            self._width = min(MOST_AT_ONCE, self._width + sum(file.begun_mono > late_mono for file in landed))
+            quick = [file for file in landed if file.phase is not Phase.ENDED and file.begun_mono > late_mono]
+            self._width = min(MOST_AT_ONCE, self._width + len(quick))
         again: list[Assign] = []
         if left and not is_asking:
             again = [file.assign for file in left]

@@ -5,8 +5,8 @@ sync thread, the report buffer.
 Nearly all small files come like that, and a session, which can do all the rest, would be most of what they cost. So
 whatever is not plain (another status, no length, a larger body, digests to compare, an error, an order, nothing for
 GIVEN_S) is handed over to one, with the request as it is and the bytes that it has brought. Where there is no place for
-a session yet (see flight), the body waits, or the end that the request has come to. When GIVEN_S are over and there is
-none, it is set back: its request ends, and it waits to be begun anew.
+a session yet (see flight), the body waits, or the end that the request has come to. When GIVEN_S (KEPT_S after an end)
+are over and there is none, it is set back: its request ends, and it waits to be begun anew.
 Its phases are those of a session (see phase): TRANSFERRING -> SYNCING -> READY -> PUBLISHING -> ENDED; set back, it is
 WAITING.
 Invariants: as for a session; and nothing is decided here but that a complete response of status 200 is the file.
@@ -44,6 +44,8 @@ from autodl_lib.worker.transfer.transfer import Transfer
 
 GIVEN_S = 0.05
 """So long, an answer may take: then it is something to be seen, and watched over."""
+KEPT_S = 0.2
+"""So long, what a request has ended with is kept for a session."""
 _MOST_BYTES = 256 * 1024
 _NEVER = float("inf")
 
@@ -105,7 +107,14 @@ class SmallFile:
     @property
     def wake_mono(self) -> float:
         """When `tick` has something to do."""
-        return self.begun_mono + GIVEN_S if self.phase is Phase.TRANSFERRING else _NEVER
+        if self.phase is not Phase.TRANSFERRING:
+            return _NEVER
+        return self.begun_mono + (GIVEN_S if self._result is None else KEPT_S)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether it uses a connection."""
+        return self.phase is Phase.TRANSFERRING and self._result is None
 
     @property
     def wants_session(self) -> bool:
@@ -335,10 +344,8 @@ class SmallFile:
         session = Session(self.assign, self._facilities)
         connection, result, is_put_off = self._connection, self._result, self._is_put_off
         transfer = self._hand_to_transfer(session)
-        if connection is not None and result is not None:
-            transfer.connection_ended(connection, result)
-        elif connection is not None and is_put_off:
-            connection.go_on()
+        if connection is not None and (is_put_off or result is not None):
+            transfer.go_on_with(connection, result)
         return session
 
     def _hand_to_transfer(self, session: Session | None = None) -> Transfer:

@@ -24,6 +24,7 @@ from autodl_lib.contract.worker_messages import (
     Halted,
     Recall,
     Retained,
+    Retire,
     Returned,
     SetRate,
     Started,
@@ -228,6 +229,59 @@ def test_what_breaks_off_behind_others_says_so(
     assert failed.code is FailureCode.TRUNCATED
     assert whole(worker, first)
     assert whole(worker, last)
+
+
+def test_what_has_ended_behind_one_that_takes_long_is_not_asked_for_again(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(constants={**STAYS, "autodl_lib.worker.small_file:KEPT_S": 60.0})
+    first, missing = files(worker, HELD, Case(status="404 Not Found"))
+    worker.await_report(Started, first.lease)
+    server.release()
+    assert whole(worker, first)
+    assert isinstance(worker.finish(missing), Failed)
+    assert len(server.requests) == 8
+
+
+def test_a_file_behind_others_that_can_not_be_saved_fails_and_its_worker_goes_on(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(constants={**NEVER_LATE, **STAYS})
+    first, huge, last = files(worker, HELD, Case(body=LARGE, claim_size=10**16), Case(body=BODY), connections=2)
+    server.held.acquire()
+    wait_until(lambda: server.sent_bytes > len(BODY) * 7, "the huge one has begun")
+    server.release()
+    assert whole(worker, first)
+    failed = worker.finish(huge)
+    assert isinstance(failed, Failed)
+    assert failed.code is FailureCode.DISK_FULL
+    assert whole(worker, last)
+
+
+def test_no_more_connections_are_made_while_the_body_of_one_waits(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(constants={**NEVER_LATE, **STAYS})
+    first, large, *others = files(worker, HELD, Case(body=LARGE, hold_after=300_000), *[Case(body=BODY)] * 20)
+    server.held.acquire()
+    server.held.acquire()
+    server.release()
+    assert all(whole(worker, assign) for assign in [first, *others])
+    assert whole(worker, large, LARGE)
+    assert server.most_connections == 4
+
+
+def test_a_worker_that_retires_says_once_of_each_that_it_lets_go(
+    server: MisbehavingServer, start_worker: Callable[..., WorkerHarness], files: Callable[..., Files]
+) -> None:
+    worker = start_worker(constants=NEVER_LATE)
+    held = files(worker, HELD, HELD, HELD)
+    for _ in range(3):
+        server.held.acquire()
+    worker.order(Grant(lease=held[2].lease, connections=(1,)), Retire())
+    assert [type(worker.await_end(assign.lease)) for assign in held] == [Halted] * 3
+    assert worker.wait_gone() == 0
+    assert [len(worker.reports_of(assign.lease, Halted)) for assign in held] == [1, 1, 1]
 
 
 def test_what_is_halted_among_them_leaves_nothing_and_the_others_go_on(

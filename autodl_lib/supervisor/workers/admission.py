@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from autodl_lib.contract.codec import decode_message, loads, prepare
 from autodl_lib.contract.errors import AutodlError
-from autodl_lib.contract.worker_messages import REPORTS, Bound, Finished, Ready, Report, Started
+from autodl_lib.contract.worker_messages import REPORTS, Bound, Finished, Ready, Report, Returned, Started
 from autodl_lib.contract.worker_states import WorkerState
 from autodl_lib.supervisor.workers.worker_handle import Lease, ReportRefused, Worker
 
@@ -71,8 +71,9 @@ def admit(workers: Mapping[str, Worker], texts: list[str]) -> Admission:
         except (AutodlError, ReportRefused) as error:
             worker.is_distrusted = True
             distrusted.append((worker, str(error)))
-        ended = [item.lease for item in admitted[first:] if item.report.type in _ENDS_WORK]
-        if ended:
+        said = admitted[first:]
+        ended = [item.lease for item in said if item.report.type in _ENDS_WORK]
+        if ended and not any(isinstance(item.report, Returned) for item in said):  # which says more of its pace
             worker.set_pace(ended)
     return Admission(reports=admitted, distrusted=distrusted, unknown=unknown)
 

@@ -191,13 +191,19 @@ class Connection:
         return easy
 
     def _take_body(self, data: bytes) -> int | None:
-        self._body_bytes += len(data)
         if self._basin is not None:  # libcurl comes in pieces of 16 KiB: these lines are what a large file costs
+            self._body_bytes += len(data)
             self._basin.append(data)
             if len(self._basin) < BASIN_PIECES:
                 return None
             return _STOP if self._listener is None else _TO_LIBCURL[self._listener.basin_filled(self)]
-        return _STOP if self._listener is None else _TO_LIBCURL[self._listener.body_arrived(self, data)]
+        if self._listener is None:
+            return _STOP
+        self._body_bytes += len(data)
+        answer = self._listener.body_arrived(self, data)
+        if answer is Answer.LATER:  # they come again
+            self._body_bytes -= len(data)
+        return _TO_LIBCURL[answer]
 
 
 class Connections:

@@ -83,6 +83,15 @@ class Transfer:
         for piece in pieces:
             self.body_arrived(connection, piece)
 
+    def go_on_with(self, connection: Connection, result: CurlResult | None) -> None:
+        """Take in how a request that was taken over had ended, None: let the body come that was put off."""
+        segment = self.segments.get(connection)
+        if result is not None:
+            self.connection_ended(connection, result)
+        elif segment is not None:
+            self._let_go_on(segment)
+            self.connection_stepped(connection)  # libcurl may have no step to take by itself
+
     def stop(self) -> None:
         """Stop without telling the owner; what was accepted is in the part file afterwards.
 
