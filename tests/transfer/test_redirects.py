@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from support.ftp import PyFtp
 from support.misbehaving_server import Case, MisbehavingServer
 from support.server_process import public_folder, running
 from support.tls_nginx import TlsNginx
+from support.waiting import wait_until
 from worker_harness import WorkerHarness
 
 from autodl_lib.contract.failures import FailureCode
@@ -55,6 +56,29 @@ def test_a_redirect_to_ftp_is_followed(
     url = moved(server, f"{getattr(ftp, kind)}/{name}")
     options = {"insecure": True} if kind == "implicit" else {}
     assert arrival(worker, url, folder, **options) == body
+
+
+def test_a_redirect_to_ftp_among_small_files_is_followed_as_soon_as_those_before_it_have_come(
+    server: MisbehavingServer, ftp: PyFtp, start_worker: Callable[..., WorkerHarness], folder: Path
+) -> None:
+    """Its body waits; nothing but the worker itself makes libcurl go on with it."""
+    late = {"autodl_lib.worker.small_file:GIVEN_S": 60.0, "autodl_lib.worker.flight:QUICK_S": 60.0}
+    worker = start_worker(connect_timeout_s=300.0, stall_timeout_s=300.0, constants=late)
+    quick = [worker.assign(server.serve(f"/{number}", Case(body=b"x")), folder) for number in range(3)]
+    for assign in quick:
+        worker.await_end(assign.lease)
+    held = server.serve("/held", Case(body=b"held", hold_after=1))
+    urls = [held, moved(server, f"{ftp.plain}/f")]
+    first, second = (worker.assignment(url, folder, connections=(2,)) for url in urls)
+    worker.order(first, second)
+    server.held.acquire()
+    wait_until(lambda: len(server.requests) == 5 and server.answers_under_way() == 1, "the other was redirected")
+    wait_until(lambda: ftp.logins(), "the other is at the FTP server")
+    server.release()
+    assert isinstance(worker.finish(first), Finished)
+    finished = worker.finish(second)
+    assert isinstance(finished, Finished)
+    assert Path(finished.dest).read_bytes() == BODY
 
 
 def test_a_login_does_not_follow_to_ftp(
