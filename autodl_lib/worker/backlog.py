@@ -132,7 +132,18 @@ class Backlog:
             if self._facilities.folders.has_moved:
                 self._return_waiting()
             started = True
+        if self._flight.was_wide:
+            self._see_to_warm_connections()
         return started
+
+    def _see_to_warm_connections(self) -> None:
+        """Keep but one connection when the last of many small files have come."""
+        is_draining = not self._waiting and self._current is None
+        self._facilities.connections.keep_warm(many=not is_draining)
+        if is_draining and not self._flight.files:
+            self._flight.was_wide = False
+            self._facilities.connections.drop_surplus()
+            self._facilities.connections.keep_warm(many=True)
 
     def _may_begin(self, assign: Assign) -> bool:
         """Tell whether the next assignment can be begun now: alone, or as one of several small files."""

@@ -28,6 +28,8 @@ class Flight:
     def __init__(self) -> None:
         self.files: list[SmallFile] = []
         """To be changed here alone."""
+        self.was_wide = False
+        """Whether there have been several at once since there was none."""
         self._width = 1
         self._origin = ""
 
@@ -47,6 +49,8 @@ class Flight:
             origin = _origin_of(file.assign.url)
             if origin != self._origin:
                 self._origin, self._width = origin, 1
+            self.was_wide = False
+        self.was_wide |= bool(self.files)
         self.files.append(file)
 
     def is_first(self, file: SmallFile) -> bool:

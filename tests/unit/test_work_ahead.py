@@ -32,8 +32,11 @@ def worker() -> Iterator[Worker]:
         made = Worker("0" * 16, lease(0), NoProcess(), writer, -1)  # type: ignore[arg-type]
         for state in (WorkerState.BOUND, WorkerState.BUSY):
             made.move(state)
-        for number in range(40):
-            made.set_pace([lease(number)])
+        with pytest.MonkeyPatch.context() as patch:
+            now = time.monotonic()
+            patch.setattr(time, "monotonic", lambda: now)
+            for number in range(40):
+                made.set_pace([lease(number)])
         for number in (1, 2, 3):
             made.leases[str(number)] = lease(number)
         return made

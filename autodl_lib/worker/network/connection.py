@@ -14,7 +14,7 @@ from typing import Protocol
 import pycurl
 
 from autodl_lib.contract.failures import FailureCode
-from autodl_lib.worker.network.engine import Engine
+from autodl_lib.worker.network.engine import MOST_WARM, Engine
 from autodl_lib.worker.network.request_options import Request, new_handle, set_options
 from autodl_lib.worker.network.response_head import HeadReader, ResponseHead
 from autodl_lib.worker.network.tap import Tap
@@ -229,6 +229,14 @@ class Connections:
             # The connection is not given back: nobody knows which of its options have been set.
             raise TaskFailed(FailureCode.BAD_URL, f"libcurl does not take this request: {error.args[-1]}") from None
         return connection
+
+    def keep_warm(self, *, many: bool) -> None:
+        """Keep the connections of requests that end from now on, or one of them."""
+        self._engine.keep_warm(MOST_WARM if many else 1)
+
+    def drop_surplus(self) -> None:
+        """Close all connections at rest, where there are several."""
+        self._engine.drop_surplus()
 
     def waited_s(self) -> float:
         """Return for how long this process has waited for something to do."""

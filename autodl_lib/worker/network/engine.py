@@ -21,7 +21,8 @@ from autodl_lib.worker.network.tap import Tap, connected_to, is_all_read
 from autodl_lib.worker.network.warm_sockets import WarmSockets
 
 _NUDGE_S = 0.05
-_WARM_CONNECTIONS = 16
+MOST_WARM = 16
+"""Connections that are kept for later requests."""
 _NO_MULTIPLEXING = 0
 """Each request has a connection of its own: a second one is opened for its own share of the way."""
 
@@ -71,6 +72,7 @@ class Engine:
         """Sockets that the kernel does not tell of: libcurl is made to look at them now and then."""
         self._nudge_mono = 0.0
         self._warm = WarmSockets()
+        self._most_warm = MOST_WARM
         self._fresh: set[pycurl.Curl] = set()
         self._multi = self._new_multi()
 
@@ -87,9 +89,7 @@ class Engine:
                 easy.setopt(pycurl.FRESH_CONNECT, 1)
                 self._fresh.add(easy)
             else:
-                self._multi.close()  # with all connections that are at rest
-                self._multi = self._new_multi()
-                self._warm.forget()
+                self._begin_anew()
         self._active[easy] = requester
         self._multi.add_handle(easy)
 
@@ -99,6 +99,17 @@ class Engine:
         if self._active.pop(easy, None) is not None:
             self._warm.doubt()  # nobody knows whether libcurl keeps the connection
             self._detach(easy)
+
+    def keep_warm(self, most: int) -> None:
+        """Keep at most so many connections from now on: with each request that ends, libcurl closes one beyond them."""
+        if most != self._most_warm:
+            self._most_warm = most
+            self._multi.setopt(pycurl.M_MAXCONNECTS, most)
+
+    def drop_surplus(self) -> None:
+        """Close all connections at rest, where there are several and nobody is served."""
+        if not self._active and self._warm.count() > 1:
+            self._begin_anew()
 
     def tap(self, easy: pycurl.Curl) -> Tap | None:
         """Take the rest of a body past libcurl, for which the request is over; None where that can't be.
@@ -218,11 +229,17 @@ class Engine:
                     self._detach(easy)
                     requester.request_ended(code, message)
 
+    def _begin_anew(self) -> None:
+        """Close all connections, where all are at rest."""
+        self._multi.close()
+        self._multi = self._new_multi()
+        self._warm.forget()
+
     def _new_multi(self) -> pycurl.CurlMulti:
         multi = pycurl.CurlMulti()
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
         multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        multi.setopt(pycurl.M_MAXCONNECTS, _WARM_CONNECTIONS)
+        multi.setopt(pycurl.M_MAXCONNECTS, self._most_warm)
         multi.setopt(pycurl.M_PIPELINING, _NO_MULTIPLEXING)
         return multi
 

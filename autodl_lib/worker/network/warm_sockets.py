@@ -51,6 +51,10 @@ class WarmSockets:
         """Return how much the earlier requests of a connection have brought, 0 of one that is new."""
         return self._handed_over_bytes[fd] if fd in self._inodes and self._is_same(fd) else 0
 
+    def count(self) -> int:
+        """Return how many there are."""
+        return sum(1 for fd in self._inodes if self._is_same(fd))
+
     def forget(self) -> None:
         """Forget all: they are closed."""
         for fd in list(self._inodes):
