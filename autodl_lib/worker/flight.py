@@ -29,7 +29,7 @@ class Flight:
         self.files: list[SmallFile] = []
         """To be changed here alone."""
         self.was_wide = False
-        """Whether there have been several at once since there was none."""
+        """Whether there have been several at once, until somebody has seen to their connections."""
         self._width = 1
         self._origin = ""
 
@@ -49,7 +49,6 @@ class Flight:
             origin = _origin_of(file.assign.url)
             if origin != self._origin:
                 self._origin, self._width = origin, 1
-            self.was_wide = False
         self.was_wide |= bool(self.files)
         self.files.append(file)
 
