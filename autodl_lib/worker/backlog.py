@@ -137,7 +137,7 @@ class Backlog:
         return started
 
     def _see_to_warm_connections(self) -> None:
-        """Keep but one connection when the last of many small files have come."""
+        """Keep one connection, or none, when the last of many small files have come."""
         is_draining = not self._waiting and self._current is None
         self._facilities.connections.keep_warm(many=not is_draining)
         if is_draining and not self._flight.files:

@@ -80,7 +80,7 @@ def test_small_files_are_asked_for_over_as_many_connections_as_they_were_granted
     assert all(whole(worker, assign) for assign in held)
     assert server.most_connections == server.most_answers == connections
     assert len(server.requests) == 13
-    wait_until(lambda: server.open_connections() == 1, "one connection is left")
+    wait_until(lambda: server.open_connections() <= 1, "one connection is left at most")
 
 
 def test_those_of_a_server_that_is_far_away_are_asked_for_one_after_the_other(
