@@ -12,6 +12,8 @@ from autodl_lib.contract.worker_messages import Assign
 def assignment(url: str, folder: Path | str, *, lease: str = "l", **fields: Any) -> Assign:
     """Return a plain task's first assignment, but for `fields`."""
     plain = {
+        "task_id": TaskId(1),
+        "tag": "db:1",
         "output": None,
         "headers": (),
         "limit_rate_bps": 0,
@@ -20,4 +22,4 @@ def assignment(url: str, folder: Path | str, *, lease: str = "l", **fields: Any)
         "part": None,
         "identity": None,
     }
-    return Assign(lease=lease, task_id=TaskId(1), tag="db:1", url=url, dir=str(folder), **{**plain, **fields})
+    return Assign(lease=lease, url=url, dir=str(folder), **{**plain, **fields})

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.assignments import assignment
+
 from autodl_lib.contract.codec import decode_message, dumps, message_to_json
-from autodl_lib.contract.task import OnConflict
 from autodl_lib.contract.worker_messages import (
     REPORTS,
     Assign,
@@ -97,19 +98,8 @@ class WorkerHarness:
     def assignment(self, url: str, folder: Path | str, **fields: Any) -> Assign:
         """Make an assignment with a lease of its own."""
         self._leases += 1
-        given = {
-            "tag": f"db-{self._leases}",
-            "output": None,
-            "headers": (),
-            "limit_rate_bps": 0,
-            "on_conflict": OnConflict.RENAME,
-            "name": None,
-            "part": None,
-            "identity": None,
-            **fields,
-        }
-        lease = f"lease-{self._leases}"
-        return Assign(lease=lease, task_id=self._leases, url=url, dir=str(folder), **given)
+        given = {"task_id": self._leases, "tag": f"db-{self._leases}", **fields}
+        return assignment(url, folder, lease=f"lease-{self._leases}", **given)
 
     def assign(self, url: str, folder: Path | str, **fields: Any) -> Assign:
         """Send one assignment."""

@@ -16,6 +16,9 @@ from autodl_lib.contract.worker_states import LeasePhase
 from autodl_lib.store.rows import Leftover, TaskSpec
 from autodl_lib.supervisor.workers.worker_handle import Lease
 
+_WORD_BYTES = 8
+_WORDS_AT_ONCE = 256
+
 
 def obeyed(section: TransferSection) -> TransferSettings:
     """Return what workers are told of the settings."""
@@ -44,8 +47,6 @@ class _Words:
         return self._left.pop()
 
 
-_WORD_BYTES = 8
-_WORDS_AT_ONCE = 256
 _words = _Words()
 
 
