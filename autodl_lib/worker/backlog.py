@@ -259,6 +259,7 @@ class Backlog:
                 self._facilities.reports.add(Returned(lease=lease))
             else:
                 self._facilities.reports.add(Retained(lease=lease))
+        self._settle_flight()
 
     def _steer(self, order: SetRate | Grant) -> None:
         for place, assign in enumerate(self._waiting):
@@ -356,14 +357,13 @@ class Backlog:
 
     def _settle_flight(self) -> None:
         """Put every small file where its phase belongs; what is set back goes before all that wait."""
-        if not self._flight.files:
-            return
-        landed, again = self._flight.land()
-        for small in landed:
-            if small.phase is not Phase.ENDED:
-                self._awaiting[small.assign.lease] = small
-        if again:
-            self._waiting.extendleft(reversed(again))
+        if self._flight.files:
+            landed, again = self._flight.land()
+            for small in landed:
+                if small.phase is not Phase.ENDED:
+                    self._awaiting[small.assign.lease] = small
+            if again:
+                self._waiting.extendleft(reversed(again))
         if not self._flight.files and self._granted is not None:
             granted, self._granted = self._granted, None
             if self._current is not None:
